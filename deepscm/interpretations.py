@@ -1,0 +1,281 @@
+"""Interpretations of the one loop over the graph.
+
+The loop (`SCM.walk`) visits assignments in topological order and asks an interpretation for each value. Abduct records
+the noise of given values, Predict replays noise under actions, Score adds up densities.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from deepscm.errors import CapabilityError, InterventionError
+from deepscm.interventions import Draw, Intervention, Replace, read_mask, read_value, supported
+from deepscm.mechanisms.base import Mechanism
+from deepscm.record import Abducted, Record, aligned, tile
+from deepscm.streams import Generator, uniform
+from deepscm.variables import Categorical, Variable
+
+
+class Assignment(NamedTuple):
+    """One structural assignment of a graph: `links` maps the mechanism's parent names to the graph's."""
+
+    name: str
+    variable: Variable
+    mechanism: Mechanism
+    links: dict[str, str]
+
+    def pick(self, world: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parents' values by the mechanism's own names."""
+        return {own: world[name] for own, name in self.links.items()}
+
+
+class Interpretation(Protocol):
+    """What the loop calls for each assignment, with the values found so far."""
+
+    def __call__(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor: ...
+
+
+def reconstruction(assignment: Assignment, noise: dict[str, Tensor], value: Tensor, parents: dict[str, Tensor]) -> Tensor:
+    """Mean absolute error of `f(noise; parents)` against `value`; for categories the share that differs."""
+    with torch.no_grad():
+        rows = max(len(t) for t in (value, *noise.values(), *parents.values()))
+        again = assignment.mechanism({p: tile(e, rows) for p, e in noise.items()},
+                                     {p: tile(v, rows) for p, v in parents.items()})
+    if isinstance(assignment.variable, Categorical):
+        return (again != tile(value, rows)).double().mean()
+    return (again - tile(value, rows)).abs().double().mean()
+
+
+class Abduct:
+    """Record the noise of observed values, `samples` draws a row where it is not exact."""
+
+    def __init__(
+        self, evidence: Mapping[str, Tensor], nodes: Collection[str], generator: Generator, samples: int
+    ) -> None:
+        self.evidence, self.nodes = evidence, nodes
+        self.generator, self.samples = generator, samples
+        self.noise: dict[str, dict[str, Tensor]] = {}
+        self.info: dict[str, Abducted] = {}
+
+    def __call__(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
+        name, mechanism = assignment.name, assignment.mechanism
+        value, parents = self.evidence[name], assignment.pick(world)
+        if name not in self.nodes:
+            self.info[name] = Abducted("observed")
+            return value
+        if mechanism.abduction == "none":
+            raise CapabilityError(
+                f"{name}: {type(mechanism).__name__} cannot abduct its noise, and this counterfactual query needs it. Use "
+                "another mechanism, or ask an interventional question with scm.sample(n, do=...)."
+            )
+        rows = len(value) * (1 if mechanism.abduction == "exact" else self.samples)
+        noise = mechanism.abduct(tile(value, rows), {p: tile(v, rows) for p, v in parents.items()}, self.generator)
+        self.noise[name] = noise
+        self.info[name] = Abducted(mechanism.abduction, mechanism.assumption,
+                                   replay=lambda: reconstruction(assignment, noise, value, parents))
+        return value
+
+
+class Score:
+    """Log densities of given values, by variable."""
+
+    def __init__(self, evidence: Mapping[str, Tensor], nodes: Collection[str]) -> None:
+        self.evidence, self.nodes = evidence, nodes
+        self.scores: dict[str, Tensor] = {}
+
+    def __call__(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
+        name, mechanism = assignment.name, assignment.mechanism
+        if name in self.nodes:
+            if mechanism.density == "none":
+                raise CapabilityError(f"{name}: {type(mechanism).__name__} has no density; leave it out with nodes=[...].")
+            self.scores[name] = mechanism.log_prob(self.evidence[name], assignment.pick(world))
+        return self.evidence[name]
+
+
+@dataclasses.dataclass
+class Action:
+    """An intervention made ready for one batch: values and mask as tensors, the surrogate bound."""
+
+    kind: Intervention
+    value: Tensor | None = None
+    delta: Tensor | None = None
+    where: Tensor | None = None
+    quantiles: Tensor | None = None
+    surrogate: Assignment | None = None
+    fresh: dict[str, Tensor] | None = None
+
+    @property
+    def needs_natural(self) -> bool:
+        """Whether the variable's own assignment must be evaluated as well."""
+        return self.kind.needs_natural or self.where is not None
+
+
+Reach = bool | Tensor  # which rows an action reaches: none, all, or a mask over rows or over the flat axis
+
+
+def either(one: Reach, other: Reach) -> Reach:
+    """Rows reached by one or by the other."""
+    if one is True or other is True:
+        return True
+    if one is False:
+        return other
+    if other is False:
+        return one
+    assert isinstance(one, Tensor) and isinstance(other, Tensor)
+    left, right = aligned(one, other)
+    return left | right
+
+
+class Predict:
+    """Replay recorded noise under actions; what no action reaches keeps its factual value unless `replay` is set."""
+
+    def __init__(self, record: Record, actions: Mapping[str, Action], replay: bool) -> None:
+        self.record, self.actions, self.replay = record, actions, replay
+        self.reached: dict[str, Reach] = {}
+        self.invalid: dict[str, Tensor] = {}
+
+    def __call__(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
+        name = assignment.name
+        action = self.actions.get(name)
+        upstream: Reach = False
+        for parent in assignment.links.values():
+            upstream = either(upstream, self.reached.get(parent, False))
+        if action is None:
+            self.reached[name] = upstream
+            self._inherit(name, assignment, None)
+            return self._natural(assignment, world, upstream)
+        natural = self._natural(assignment, world, upstream) if action.needs_natural else None
+        value, invalid = self._act(assignment, world, action, natural)
+        if action.where is not None:
+            assert natural is not None
+            mask, value, natural = aligned(action.where, value, natural)
+            value = torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, natural)
+            if invalid is not None:
+                invalid = tile(invalid, len(mask)) & mask
+        self.reached[name] = True if action.where is None else either(upstream, action.where)
+        self._inherit(name, action.surrogate or assignment, invalid, cut=action)
+        return value
+
+    def _natural(self, assignment: Assignment, world: Mapping[str, Tensor], upstream: Reach) -> Tensor:
+        """What the variable is in this world without an action on itself."""
+        name = assignment.name
+        factual = self.record.factual.get(name)
+        if upstream is False and not self.replay and factual is not None:
+            return factual
+        value = self._evaluate(assignment, self.record.noise[name], world)
+        if isinstance(upstream, Tensor) and not self.replay and factual is not None:
+            mask, value, factual = aligned(upstream, value, factual)
+            return torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, factual)
+        return value
+
+    def _evaluate(self, assignment: Assignment, noise: dict[str, Tensor], world: Mapping[str, Tensor]) -> Tensor:
+        parents = assignment.pick(world)
+        rows = max((len(t) for t in (*noise.values(), *parents.values())), default=self.record.rows)
+        return assignment.mechanism({part: tile(e, rows) for part, e in noise.items()},
+                                    {own: tile(v, rows) for own, v in parents.items()})
+
+    def _act(
+        self, assignment: Assignment, world: Mapping[str, Tensor], action: Action, natural: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        name, variable, kind = assignment.name, assignment.variable, action.kind
+        if action.surrogate is not None:
+            noise = self.record.noise[name] if action.fresh is None else action.fresh
+            value = self._evaluate(action.surrogate, noise, world)
+        elif action.value is not None:
+            value = tile(action.value, self.record.rows)
+        elif action.quantiles is not None:
+            assert isinstance(kind, Draw)
+            value = kind.quantile(action.quantiles)
+            value = variable.convert(value.reshape(len(action.quantiles), *variable.shape), assignment.mechanism.dtype)
+        elif action.delta is not None:
+            assert natural is not None
+            value = natural + tile(action.delta, len(natural))
+        else:
+            assert natural is not None
+            value = kind(natural)
+            if not isinstance(value, Tensor) or value.shape != natural.shape:
+                raise InterventionError(f"do({name}): the function returned {type(value).__name__} of shape "
+                                        f"{tuple(getattr(value, 'shape', ()))}; a tensor of shape {tuple(natural.shape)} is "
+                                        "expected.")
+            value = variable.convert(value, natural.dtype)
+        if action.where is not None:  # rows that keep their natural value are not the intervention's business
+            mask, value = aligned(action.where, value)
+            inside, invalid = supported(value[mask], variable, name, kind.out_of_support)
+            value = value.masked_scatter(mask.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value), inside)
+            return value, None if invalid is None else torch.zeros_like(mask).masked_scatter(mask, invalid)
+        return supported(value, variable, name, kind.out_of_support)
+
+    def _inherit(self, name: str, assignment: Assignment, own: Tensor | None, cut: Action | None = None) -> None:
+        """Rows that left a support take everything downstream with them."""
+        invalid = own
+        fixed = cut is not None and not cut.needs_natural and cut.surrogate is None
+        for parent in () if fixed else assignment.links.values():
+            other = self.invalid.get(parent)
+            if other is not None:
+                merged = either(False if invalid is None else invalid, other)
+                invalid = merged if isinstance(merged, Tensor) else invalid
+        if invalid is not None and bool(invalid.any()):
+            self.invalid[name] = invalid
+
+    def finish(self, name: str, value: Tensor) -> Tensor:
+        """The value with NaN (or category -1) in the rows that left a support."""
+        invalid = self.invalid.get(name)
+        if invalid is None:
+            return value
+        mask, value = aligned(invalid, value)
+        blank = float("nan") if value.is_floating_point() else -1
+        return value.masked_fill(mask.reshape(-1, *[1] * (value.ndim - 1)), blank)
+
+
+def ready(
+    intervention: Intervention,
+    assignment: Assignment,
+    record: Record,
+    generator: Generator,
+    variables: Mapping[str, Variable],
+) -> Action:
+    """Check an intervention against its variable and turn its values into tensors.
+
+    Raises:
+        InterventionError: it has no meaning for this variable.
+    """
+    name, variable, mechanism = assignment.name, assignment.variable, assignment.mechanism
+    like = torch.zeros((), dtype=mechanism.dtype, device=mechanism.prepared.device)
+    action = Action(intervention, where=read_mask(intervention.where, name, record.rows, like.device))
+    if isinstance(intervention, Replace):
+        action.surrogate, action.fresh = _surrogate(intervention, assignment, record, generator, variables)
+    elif isinstance(intervention, Draw):
+        action.quantiles = uniform(record.flat, variable.shape, generator, like.device).to(like.dtype)
+    elif hasattr(intervention, "value"):
+        action.value = read_value(intervention.value, variable, name, record.rows, like)
+    elif hasattr(intervention, "delta"):
+        if isinstance(variable, Categorical):
+            raise InterventionError(f"do({name}): Shift came for {variable}; categories cannot be shifted. Use Do or Map.")
+        action.delta = read_value(intervention.delta, variable, name, record.rows, like)
+    return action
+
+
+def _surrogate(
+    replace: Replace,
+    assignment: Assignment,
+    record: Record,
+    generator: Generator,
+    variables: Mapping[str, Variable],
+) -> tuple[Assignment, dict[str, Tensor] | None]:
+    """The surrogate's assignment, and fresh noise where the abducted noise does not fit it."""
+    parents = list(assignment.links.values()) if replace.parents is None else replace.parents
+    links = dict(parents) if isinstance(parents, Mapping) else {name: name for name in parents}
+    mechanism = replace.mechanism
+    mechanism.bind(assignment.variable, {own: variables[name] for own, name in links.items()})
+    surrogate = Assignment(assignment.name, assignment.variable, mechanism.eval(), links)
+    if mechanism.noise() == assignment.mechanism.noise() and assignment.name in record.noise:
+        return surrogate, None
+    parts = mechanism.noise().items()
+    return surrogate, {
+        part: noise.draw(record.flat, generator, mechanism.dtype, mechanism.prepared.device) for part, noise in parts
+    }

@@ -1,0 +1,224 @@
+"""Interventions: what replaces a variable's assignment in another world.
+
+A plain number or tensor means `Do`. Each intervention may be limited to some rows by `where`, a boolean mask `(N,)`, and
+says what to do with values that leave the variable's support: "raise", "clip", or "nan" (those rows, and everything
+downstream of them, become NaN; categories become -1). Every intervention is also a plain function from a variable's natural
+value, what it would have been in that world, to its new value.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepscm.errors import DataError, InterventionError
+from deepscm.noise import Noise
+from deepscm.variables import Categorical, Real, Variable
+
+if TYPE_CHECKING:
+    from deepscm.mechanisms.base import Mechanism
+
+OutOfSupport = Literal["raise", "clip", "nan"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Intervention(abc.ABC):
+    """Common settings; see the module's text."""
+
+    where: Any = None
+    out_of_support: OutOfSupport = "raise"
+
+    def __post_init__(self) -> None:
+        if self.out_of_support not in ("raise", "clip", "nan"):
+            raise InterventionError(f'out_of_support={self.out_of_support!r} came; "raise", "clip" or "nan" is expected.')
+
+    @property
+    def needs_natural(self) -> bool:
+        """Whether the new value depends on the natural one."""
+        return False
+
+    @abc.abstractmethod
+    def __call__(self, natural: Any) -> Any:
+        """The new value, given what the variable would have been."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Do(Intervention):
+    """Set the variable to `value`: one value, or one for each row.
+
+    Example:
+        >>> Do(3.0)(torch.tensor([1.0, 2.0]))
+        tensor([3., 3.])
+    """
+
+    value: Any
+
+    def __call__(self, natural: Any) -> Any:
+        if isinstance(natural, Tensor):
+            return torch.as_tensor(self.value, dtype=natural.dtype, device=natural.device).expand_as(natural)
+        return np.broadcast_to(self.value, np.shape(natural))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shift(Intervention):
+    """What the variable would have been in that world, plus `delta`: `x := f(e; pa*) + delta`.
+
+    Example:
+        >>> Shift(+1.0)(torch.tensor([1.0, 2.0]))
+        tensor([2., 3.])
+    """
+
+    delta: Any
+
+    @property
+    def needs_natural(self) -> bool:
+        return True
+
+    def __call__(self, natural: Any) -> Any:
+        if isinstance(natural, Tensor):
+            return natural + torch.as_tensor(self.delta, dtype=natural.dtype, device=natural.device)
+        return natural + self.delta
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Map(Intervention):
+    """Any function of what the variable would have been: `x := function(f(e; pa*))`.
+
+    Example:
+        >>> Map(torch.exp)(torch.zeros(2))
+        tensor([1., 1.])
+    """
+
+    function: Callable[[Any], Any]
+
+    @property
+    def needs_natural(self) -> bool:
+        return True
+
+    def __call__(self, natural: Any) -> Any:
+        return self.function(natural)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draw(Intervention):
+    """A random value, drawn once for each row and shared by all worlds of a query.
+
+    Args:
+        distribution: a `deepscm.noise` object, a torch or Pyro distribution with `icdf`, or a discrete one with `probs`.
+
+    Example:
+        >>> Draw(torch.distributions.Normal(0.0, 1.0)).quantile(torch.tensor([0.5]))
+        tensor([0.])
+    """
+
+    distribution: Any
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Values at the probabilities `u`: equal probabilities in two worlds are what makes the draw shared.
+
+        Raises:
+            InterventionError: the distribution has no quantile function.
+        """
+        if isinstance(self.distribution, Noise):
+            return self.distribution.quantile(u)
+        probs = getattr(self.distribution, "probs", None)
+        if probs is not None:
+            probs = torch.stack([1 - probs, probs]) if probs.ndim == 0 else probs
+            edges = probs.to(u).cumsum(0)[:-1].contiguous()
+            return torch.searchsorted(edges, u.contiguous(), right=True)
+        try:
+            return self.distribution.icdf(u)
+        except (AttributeError, NotImplementedError) as error:
+            raise InterventionError(
+                f"Draw({type(self.distribution).__name__}): the distribution has no quantile function (icdf). Use one that "
+                "has, such as Normal, Uniform, Laplace or Categorical, or draw values yourself and give them to Do."
+            ) from error
+
+    def __call__(self, natural: Any) -> Any:
+        raise InterventionError("Draw has no value outside a query, which shares one draw between its worlds; draw "
+                                "values yourself and give them to Do.")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Replace(Intervention):
+    """A surrogate assignment `x := mechanism(e; parents)`, possibly with other parents (DeepSCM, section 2.3, Action).
+
+    The abducted noise is kept if the surrogate declares the same noise distribution; else it is drawn afresh and the
+    result says so.
+
+    Args:
+        mechanism: the surrogate.
+        parents: names of its parents, or a dict from its own names to the graph's; by default those of the variable.
+    """
+
+    mechanism: Mechanism
+    parents: Sequence[str] | Mapping[str, str] | None = None
+
+    def __call__(self, natural: Any) -> Any:
+        raise InterventionError("Replace has no value outside a query; it needs the variable's noise and parents.")
+
+
+def as_intervention(value: Any) -> Intervention:
+    """`value` itself if it is an intervention, else `Do(value)`."""
+    return value if isinstance(value, Intervention) else Do(value)
+
+
+def read_value(value: Any, variable: Variable, name: str, rows: int, like: Tensor) -> Tensor:
+    """The value of a `Do` as `(1, *shape)` or `(N, *shape)`; support is left to the caller.
+
+    Raises:
+        InterventionError: a shape that is neither one value nor one for each row, an unknown category, NaN.
+    """
+    array = value if isinstance(value, Tensor) else np.asarray(value)
+    batch = array.ndim - variable.event_dim
+    if not variable.shape and array.ndim == 2 and array.shape[1] == 1:
+        batch = 1
+    free = Real(variable.size) if isinstance(variable, Real) else variable
+    try:
+        tensor = free.check(array[None] if batch == 0 else array, name, like.dtype, like.device)
+    except DataError as error:
+        raise InterventionError(f"do({name}): {error}") from error
+    if len(tensor) not in (1, rows):
+        raise InterventionError(f"do({name}): {len(tensor)} values came for {rows} rows; give one value or one a row.")
+    return tensor
+
+
+def read_mask(where: Any, name: str, rows: int, device: torch.device) -> Tensor | None:
+    """The rows that an intervention applies to, or None for all.
+
+    Raises:
+        InterventionError: not a boolean mask with one entry for each row.
+    """
+    if where is None:
+        return None
+    mask = torch.as_tensor(np.asarray(where) if not isinstance(where, Tensor) else where, device=device)
+    if mask.dtype != torch.bool or mask.shape != (rows,):
+        raise InterventionError(f"do({name}, where=...): a mask of type {mask.dtype} and shape {tuple(mask.shape)} came; "
+                                f"a boolean mask of shape ({rows},) is expected.")
+    return mask
+
+
+def supported(value: Tensor, variable: Variable, name: str, policy: OutOfSupport) -> tuple[Tensor, Tensor | None]:
+    """`value` inside the support by the policy, and the rows to be made NaN (None if there are none).
+
+    Raises:
+        SupportError: values left the support and the policy is "raise".
+    """
+    if isinstance(variable, Categorical):
+        variable.verify(value, f"do({name})")
+        return value, None
+    if not isinstance(variable, Real) or (variable.low is None and variable.high is None):
+        return value, None
+    outside = variable.outside(value)
+    if not bool(outside.any()):
+        return value, None
+    if policy == "raise":
+        variable.verify(value[~value.isnan().flatten(1).any(1)] if value.ndim > 1 else value[~value.isnan()],
+                        f"do({name})")
+    return value.clamp(variable.low, variable.high), (outside if policy == "nan" else None)

@@ -1,0 +1,115 @@
+"""Parents as one feature vector: standardised numbers, one-hot categories, scaled pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from deepscm.errors import ConfigurationError
+from deepscm.variables import Binary, Categorical, Image, Real, Variable
+
+SCALES = ("standard", "unconstrained")
+
+
+class Standardiser(nn.Module):
+    """`(value - centre) / spread` with both fitted once and kept as buffers.
+
+    With `scale="unconstrained"` a bounded `Real` is first mapped to the real line: log for one bound, logit for two (the
+    hat of Appendix A.2 of the DeepSCM paper). Values at a bound are moved inside by `margin` of the range, or of the
+    mean distance to the bound.
+
+    Example:
+        >>> s = Standardiser(Real()).fit(torch.tensor([1.0, 3.0]))
+        >>> s(torch.tensor([1.0, 3.0])).tolist()
+        [-1.0, 1.0]
+    """
+
+    def __init__(self, variable: Real, scale: str = "standard", margin: float = 1e-6) -> None:
+        super().__init__()
+        if scale not in SCALES:
+            raise ConfigurationError(f"scale={scale!r} came; one of {', '.join(SCALES)} is expected.")
+        self.low = variable.low if scale == "unconstrained" else None
+        self.high = variable.high if scale == "unconstrained" else None
+        self.margin = margin
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(variable.shape))
+        self.register_buffer("spread", torch.ones(variable.shape))
+
+    def fit(self, value: Tensor) -> Standardiser:
+        """Mean and standard deviation of `value`, `(N, *shape)`; a constant column keeps spread 1."""
+        free = self.unconstrain(value.to(self.centre.dtype))
+        self.centre.copy_(free.mean(0))
+        spread = free.std(0, correction=0)
+        self.spread.copy_(torch.where(spread > 1e-12, spread, torch.ones_like(spread)))
+        return self
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        """`value` on the real line."""
+        if self.low is not None and self.high is not None:
+            unit = ((value - self.low) / (self.high - self.low)).clamp(self.margin, 1 - self.margin)
+            return torch.log(unit) - torch.log1p(-unit)
+        if self.low is not None:
+            return torch.log((value - self.low).clamp(min=self.margin))
+        if self.high is not None:
+            return -torch.log((self.high - value).clamp(min=self.margin))
+        return value
+
+    def forward(self, value: Tensor) -> Tensor:
+        return (self.unconstrain(value.to(self.centre.dtype)) - self.centre) / self.spread
+
+
+class Context(nn.Module):
+    """Parents by name -> `(N, size)` features, in the order the parents were declared.
+
+    Args:
+        parents: the parents' variables.
+        scale: how `Real` parents enter, "standard" or "unconstrained" (see `Standardiser`).
+
+    Example:
+        >>> c = Context({"sex": Binary(), "age": Real()})
+        >>> c({"sex": torch.tensor([1]), "age": torch.tensor([0.5])})
+        tensor([[1.0000, 0.5000]])
+    """
+
+    def __init__(self, parents: Mapping[str, Variable], scale: str = "standard") -> None:
+        super().__init__()
+        self.parents = dict(parents)
+        self.standardisers = nn.ModuleList(
+            Standardiser(v, scale) for v in self.parents.values() if isinstance(v, Real)
+        )
+        self.size = sum(width(v) for v in self.parents.values())
+
+    def fit(self, parents: Mapping[str, Tensor]) -> None:
+        """Fit the standardisers of `Real` parents."""
+        real = [name for name, v in self.parents.items() if isinstance(v, Real)]
+        for name, standardiser in zip(real, self.standardisers, strict=True):
+            standardiser.fit(parents[name])  # type: ignore[operator]
+
+    def forward(self, parents: Mapping[str, Tensor]) -> Tensor:
+        """Features `(N, size)`; needs at least one parent."""
+        standardisers = iter(self.standardisers)
+        dtype = next((s.centre.dtype for s in self.standardisers), torch.get_default_dtype())
+        columns = []
+        for name, variable in self.parents.items():
+            value = parents[name]
+            if isinstance(variable, Real):
+                feature = next(standardisers)(value)
+            elif isinstance(variable, Categorical) and not isinstance(variable, Binary):
+                feature = torch.nn.functional.one_hot(value, variable.size).to(dtype)
+            elif isinstance(variable, Image):
+                feature = (value.to(dtype) - variable.low) * (2 / (variable.high - variable.low)) - 1
+            else:
+                feature = value.to(dtype)
+            columns.append(feature.flatten(1) if feature.ndim > 1 else feature[:, None])
+        return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+
+
+def width(variable: Variable) -> int:
+    """Number of features that a parent contributes."""
+    if isinstance(variable, Categorical) and not isinstance(variable, Binary):
+        return variable.size
+    return math.prod(variable.shape)
