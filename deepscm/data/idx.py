@@ -48,7 +48,7 @@ def _parse(data: bytes, path: Path) -> NDArray[Any]:
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES:
         raise FormatError(
             f"{path}: the first bytes are {data[:4].hex(' ') or 'missing'}; an IDX file starts with 00 00, a type "
-            f"({', '.join(f'{code:02x}' for code in _TYPES)}) and the number of axes. Check that this is the right file."
+            f"({', '.join(f'{code:02x}' for code in _TYPES)}) and the number of axes. Check that it is the right file."
         )
     axes, start = data[3], 4 + 4 * data[3]
     if len(data) < start:
@@ -59,7 +59,7 @@ def _parse(data: bytes, path: Path) -> NDArray[Any]:
     if len(data) != expected:
         what = "truncated" if len(data) < expected else "followed by other bytes"
         raise FormatError(
-            f"{path}: {len(data)} bytes came, {expected} are expected for shape {shape} of {dtype}; the file is {what}. "
+            f"{path}: {len(data)} bytes came, {expected} are expected for shape {shape} of {dtype}; it is {what}. "
             "Fetch it again."
         )
     return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))

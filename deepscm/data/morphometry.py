@@ -41,7 +41,7 @@ def _targets(value: ArrayLike, count: int, name: str) -> Array:
     """One finite target for each image, `(N,)` float64."""
     array = np.asarray(value, dtype=np.float64)
     if array.shape not in ((), (1,), (count,)):
-        raise DataError(f"{name}: shape {array.shape} came for {count} image(s); give one number, or one for each image.")
+        raise DataError(f"{name}: shape {array.shape} came for {count} image(s); give one number, or one each.")
     if not np.isfinite(array).all():
         raise SupportError(f"{name}: NaN or infinity came; finite numbers are expected.")
     return np.broadcast_to(array, (count,))

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -127,7 +127,7 @@ def generate(
         for start, block in zip(cuts, _results(jobs, count), strict=True):
             out[start : start + len(block), 0] = block
             bar.update(len(block))
-    columns = {"thickness": thickness, "intensity": intensity, "digit": labels.astype(np.int64), "image": out}
+    columns: dict[str, Array] = {"thickness": thickness, "intensity": intensity, "digit": labels.astype(np.int64), "image": out}
     return Split(columns, images, rows)
 
 
@@ -175,8 +175,9 @@ def load(
         300
     """
     if split not in ("train", "validation", "test") or origin not in ("mnist", "digits"):
-        raise DataError(f"split={split!r}, origin={origin!r} came; the splits are train, validation and test, the origins "
-                        "mnist and digits.")
+        raise DataError(
+            f"split={split!r}, origin={origin!r} came; a split is train, validation or test, an origin mnist or digits."
+        )
     folder = Path(root) if root is not None else source.cache_root() / "morphomnist"
     path = folder / f"{origin}-seed{seed}-v{_VERSION}-{split}.npz"
     kept = read_split(path)

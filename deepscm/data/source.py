@@ -92,7 +92,7 @@ def mnist(root: str | os.PathLike[str] | None = None, *, download: bool = True) 
             try:
                 fetch([host + name for host in _MNIST_HOSTS], folder / name, digest)
             except OSError as error:
-                raise DataError(f"MNIST was not found in {searched}, and fetching it failed ({error}); {advice}.") from error
+                raise DataError(f"MNIST was not found in {searched} or on the network ({error}); {advice}.") from error
     return {name: folder / name for name in _MNIST}
 
 
@@ -112,7 +112,7 @@ def fetch(urls: list[str], path: Path, md5: str) -> None:
             continue
         digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if digest != md5:
-            raise FormatError(f"{url}: md5 {digest} came, {md5} is expected; the file was changed or cut. Try again later.")
+            raise FormatError(f"{url}: md5 {digest} came, {md5} is expected; the file differs. Try again later.")
         write_bytes(path, data)
         return
     raise failure or OSError("no address was given")

@@ -122,7 +122,7 @@ def _new_value(action: Any, natural: Array, name: str) -> Array:
         )
     where = getattr(action, "where", None)
     chosen = True if where is None else np.asarray(where, dtype=bool)
-    return cast(Array, np.where(chosen, array, natural))
+    return np.where(chosen, array, natural)
 
 
 def true_counterfactual(rows: Mapping[str, Any], do: Mapping[str, Any]) -> dict[str, Array]:
@@ -168,7 +168,8 @@ def true_counterfactual(rows: Mapping[str, Any], do: Mapping[str, Any]) -> dict[
         source = np.asarray(rows["source"]).reshape(len(t), 28, 28)[changed]
         image[changed, 0] = morphometry.render(source, new_t[changed], new_i[changed])
     digit = np.atleast_1d(np.asarray(rows["digit"])).astype(np.int64)
-    return {"thickness": new_t.astype(np.float32), "intensity": new_i.astype(np.float32), "digit": digit, "image": image}
+    t, i = new_t.astype(np.float32), new_i.astype(np.float32)
+    return {"thickness": t, "intensity": i, "digit": digit, "image": image}
 
 
 def _check_do(do: Mapping[str, Any]) -> None:
