@@ -1,0 +1,75 @@
+"""Rational splines of Pyro: the linear-rational one is the spline of the DeepSCM paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deepscm.errors import ConfigurationError
+from deepscm.nn.flows.elementwise import Elementwise
+
+_MIN_SLOPE = 1e-3  # added by Pyro to every slope
+_UNIT_SLOPE = math.log(math.expm1(1 - _MIN_SLOPE))  # softplus of it, plus the minimum, is 1
+
+
+class PyroSpline(Elementwise):
+    """Monotone rational spline on `[-bound, bound]`, the identity outside.
+
+    Args:
+        bins: number of bins.
+        bound: half width of the box that the spline acts in.
+        order: "linear" (Dolatabadi et al., 2020) or "quadratic" (Durkan et al., 2019).
+        hidden, activation, skip, conditional: see `Elementwise`.
+
+    Raises:
+        ConfigurationError: another order.
+
+    Example:
+        >>> flow = PyroSpline().build(None, 0)
+        >>> flow.to_noise(torch.tensor([0.0, 7.0]))[0].tolist()
+        [0.0, 7.0]
+    """
+
+    def __init__(
+        self,
+        bins: int = 8,
+        bound: float = 3.0,
+        order: str = "linear",
+        hidden: Sequence[int] = (),
+        activation: str = "silu",
+        skip: bool = True,
+        conditional: bool = True,
+    ) -> None:
+        super().__init__(hidden, activation, skip, conditional)
+        if order not in ("linear", "quadratic"):
+            raise ConfigurationError(f"order={order!r} came; 'linear' or 'quadratic' is expected.")
+        self.bins, self.bound, self.order = bins, float(bound), order
+        self.count = 4 * bins - 1 if order == "linear" else 3 * bins - 1
+
+    def _evaluate(self, value: Tensor, parameters: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        from pyro.distributions.transforms.spline import ConditionedSpline
+
+        parameters = parameters.expand(*value.shape, self.count)
+        sizes = (self.bins, self.bins, self.bins - 1) + ((self.bins,) if self.order == "linear" else ())
+        widths, heights, slopes, *weights = parameters.split_with_sizes(sizes, -1)
+        parts = (
+            widths.softmax(-1),
+            heights.softmax(-1),
+            functional.softplus(slopes + _UNIT_SLOPE),
+            torch.sigmoid(weights[0]) if weights else None,
+        )
+        # Pyro evaluates the rational function outside of its box too, where a pole would turn gradients into NaN.
+        inside = value.abs() < self.bound
+        boxed = value.clamp(-self.bound, self.bound)
+        out, log_derivative = ConditionedSpline(parts, self.bound, self.order).spline_op(boxed, inverse=inverse)
+        return torch.where(inside, out, value), torch.where(inside, log_derivative, torch.zeros_like(value))
+
+    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return self._evaluate(x, parameters, inverse=False)
+
+    def invert(self, u: Tensor, parameters: Tensor) -> Tensor:
+        return self._evaluate(u, parameters, inverse=True)[0]
