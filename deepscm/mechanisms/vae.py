@@ -1,4 +1,4 @@
-"""Images by a conditional variational autoencoder: amortised abduction, exact low-level residual (DeepSCM, Eqs. 2-6)."""
+"""Images by a conditional variational autoencoder with an exact low-level residual (DeepSCM, Eqs. 2-6)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from deepscm.variables import Image
 class VAE(Mechanism):
     """`x = h(u; g(z; pa))` with `z, u ~ N(0, 1)`: `g` is a convolutional decoder, `h` a pixel likelihood (Eq. 2).
 
-    Abduction draws `z ~ q(z | x, pa)` from the encoder and inverts `h` for `u` (Eqs. 5-6), so a null intervention returns
-    the image to float precision under every likelihood. `log_prob` is the evidence lower bound (Eq. 3) in nats over the
-    image's own units (a mass under "discretised").
+    Abduction draws `z ~ q(z | x, pa)` from the encoder and inverts `h` for `u` (Eqs. 5-6), so a null intervention
+    returns the image to float precision under every likelihood. `log_prob` is the evidence lower bound (Eq. 3) in nats
+    over the image's own units (a mass under "discretised").
 
     Args:
         latent: dimensions of `z`.
@@ -43,8 +43,8 @@ class VAE(Mechanism):
         scale: how `Real` parents enter, "standard" or "unconstrained" (see `deepscm.nn.context`).
 
     Raises:
-        MechanismError: an unknown likelihood or a size that is not positive; in `bind`, a variable that is no image or is
-            too small for so many scales.
+        MechanismError: an unknown likelihood or a size that is not positive; in `bind`, a variable that is no image or
+            is too small for so many scales.
 
     Example:
         >>> vae = VAE(latent=2, channels=(4,), hidden=(8,)).eval()
@@ -104,9 +104,11 @@ class VAE(Mechanism):
 
     @classmethod
     def deep(cls, **changes: Any) -> VAE:
-        """The deeper network of DeepSCM, Appendix B.2: five scales of three blocks and 100 latents, for 64x64 images."""
-        deep = {"latent": 100, "channels": (16, 24, 32, 64, 128), "blocks": 3, "features": 100, "hidden": (100,),
-                "slope": 0.1, "scale": "unconstrained"}
+        """The deeper network of DeepSCM, Appendix B.2: five scales of three blocks, 100 latents, for 64x64 images."""
+        deep: dict[str, Any] = {
+            "latent": 100, "channels": (16, 24, 32, 64, 128), "blocks": 3, "features": 100, "hidden": (100,),
+            "slope": 0.1, "scale": "unconstrained",
+        }
         return cls(**deep | changes)
 
     # -- life cycle -------------------------------------------------------------------------------------------------
@@ -124,6 +126,7 @@ class VAE(Mechanism):
         outputs = (self.pixels.outputs, *size[1:])
         self.decoder = Decoder(outputs, self.latent + width, self.channels, self.blocks, self.hidden, self.slope)
         self.register_buffer("offset", torch.zeros(outputs))
+        self.train(self.training)  # new modules train; a mechanism put in eval mode before stays so
 
     def _likelihood(self, image: Image) -> Pixels:
         if self.likelihood == "logit_normal":
@@ -189,7 +192,7 @@ class VAE(Mechanism):
     def log_prob(
         self, value: Tensor, parents: Values, generator: Generator | None = None, particles: int | None = None
     ) -> Tensor:
-        """`(N,)` evidence lower bound in nats, an average over `particles` draws of `z`; reproducible by `generator`."""
+        """`(N,)` evidence lower bound in nats, averaged over `particles` draws of `z` from `generator`."""
         likelihood, divergence = self._bound(value, parents, generator, particles or self.particles)
         return likelihood - divergence
 
@@ -216,15 +219,17 @@ class VAE(Mechanism):
     ) -> Tensor:
         """Mean over draws `z ~ q(z | x, pa)` of the decoded image, `(N, C, H, W)`.
 
-        With `pixel_noise` every draw carries fresh `u`, as behind the reconstruction errors of DeepSCM, Table 1; else `u`
-        is 0.
+        With `pixel_noise` every draw carries fresh `u`, as behind the reconstruction errors of DeepSCM, Table 1; else
+        `u` is 0.
         """
         mean, deviation = self.encode(value, parents)
         context, total = self._features(parents), torch.zeros_like(value, dtype=mean.dtype)
         pixels = Normal(self.variable.shape)
         for standard in self._normal(len(value), particles, generator):
             parameters = self._decode(mean + deviation * standard, context)
-            u = pixels.draw(len(value), generator, total.dtype, total.device) if pixel_noise else torch.zeros_like(total)
+            u = torch.zeros_like(total)
+            if pixel_noise:
+                u = pixels.draw(len(value), generator, total.dtype, total.device)
             total += self.pixels.forward(u, parameters)
         return total / particles
 

@@ -89,8 +89,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latent and context -> parameters of the pixels (DeepSCM, Eq. A.5).
 
-    The mirror image of `Encoder`. With one block a scale, the last transposed convolution makes the outputs: the paper's
-    final ConvTranspose(1) and Conv(1; 1) have nothing between them, so they are one linear map.
+    The mirror image of `Encoder`. With one block a scale, the last transposed convolution makes the outputs: the
+    paper's final ConvTranspose(1) and Conv(1; 1) have nothing between them, so they are one linear map.
 
     Args:
         shape: `(outputs, H, W)` of the result.
@@ -127,7 +127,8 @@ class Decoder(nn.Module):
             if scale == 0 and blocks == 1:
                 layers.append(nn.ConvTranspose2d(here, outputs, 4, 2, 1, odd))
                 continue
-            layers += [nn.ConvTranspose2d(here, finer, 4, 2, 1, odd, bias=False), nn.BatchNorm2d(finer), rectifier(slope)]
+            layers.append(nn.ConvTranspose2d(here, finer, 4, 2, 1, odd, bias=False))
+            layers += [nn.BatchNorm2d(finer), rectifier(slope)]
         if blocks > 1:
             layers.append(nn.Conv2d(channels[0], outputs, 1))
         self.layers = nn.Sequential(*layers)

@@ -110,7 +110,7 @@ class Gaussian(Pixels):
 
 
 class LogitNormal(Pixels):
-    """A normal on the scale `logit(alpha + (1 - alpha) x / 256)` of RealNVP (Dinh et al., 2017), as in DeepSCM, Eq. A.4.
+    """A normal on RealNVP's scale, `logit(alpha + (1 - alpha) x / 256)` (Dinh et al., 2017), as in DeepSCM, Eq. A.4.
 
     `x` counts grey values from the nominal lower bound. Values that the map cannot reach (below -13.5 or above 256 for
     alpha = 0.05) are moved to its end.
