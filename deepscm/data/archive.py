@@ -64,13 +64,16 @@ class Split:
 
 
 def write_split(path: Path, split: Split) -> None:
-    """Write rows and their source digits into one `.npz` file, which appears complete or not at all."""
-    arrays = dict(split.columns) | {"index": split.index}
-    if split.source is not None:
-        arrays["source"] = split.source
+    """Write rows with their source digits into one `.npz` file, which appears complete or not at all."""
+    if split.source is None:
+        raise DataError(f"{path}: rows without source digits came; the archive keeps both. Give the source digits.")
+    arrays: dict[str, Any] = {**split.columns, "source": split.source, "index": split.index}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: arrays[name] for name in _SHAPES if name in arrays})
-    write_bytes(path, buffer.getvalue())
+    np.savez_compressed(buffer, **arrays)
+    try:
+        write_bytes(path, buffer.getvalue())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error}). Free space, or name another folder.") from error
 
 
 def read_split(path: Path) -> Split | None:

@@ -118,7 +118,7 @@ def measure_thickness(image: Any) -> Any:
         >>> bar = np.zeros((28, 28), dtype=np.uint8)
         >>> bar[12:16, 4:24] = 255
         >>> round(measure_thickness(bar), 1)
-        3.6
+        3.8
     """
     images = _batch(image)
     shapes: Iterator[raster.Stroke | None] = map(raster.stroke, images)

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -127,8 +128,8 @@ def generate(
         for start, block in zip(cuts, _results(jobs, count), strict=True):
             out[start : start + len(block), 0] = block
             bar.update(len(block))
-    columns: dict[str, Array] = {"thickness": thickness, "intensity": intensity, "digit": labels.astype(np.int64), "image": out}
-    return Split(columns, images, rows)
+    columns: dict[str, Array] = {"thickness": thickness, "intensity": intensity}
+    return Split(columns | {"digit": labels.astype(np.int64), "image": out}, images, rows)
 
 
 def _pool(origin: Source) -> tuple[Array, Array, dict[str, Array]]:
@@ -164,27 +165,34 @@ def load(
         split: "train", "validation" or "test".
         origin: "mnist", or "digits" for scikit-learn's bundled ones, which need no download.
         seed: of the generator; the split does not depend on it.
-        root: folder that holds the generated files; `morphomnist` in the user's cache by default.
+        root: folder of the generated files; else they are looked for in `$DEEPSCM_DATA/morphomnist` and the user's
+            cache, and kept in the latter.
         workers, progress: as in `generate`.
 
     Raises:
         DataError: an unknown split or origin, or MNIST is nowhere.
 
     Example:
-        >>> len(load("test", origin="digits", progress=False))
-        300
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     len(load("validation", origin="digits", root=folder, progress=False))
+        200
     """
     if split not in ("train", "validation", "test") or origin not in ("mnist", "digits"):
         raise DataError(
             f"split={split!r}, origin={origin!r} came; a split is train, validation or test, an origin mnist or digits."
         )
-    folder = Path(root) if root is not None else source.cache_root() / "morphomnist"
-    path = folder / f"{origin}-seed{seed}-v{_VERSION}-{split}.npz"
-    kept = read_split(path)
-    if kept is not None:
-        return kept
+    name = f"{origin}-seed{seed}-v{_VERSION}-{split}.npz"
+    folders = [Path(root)] if root is not None else source.candidates("morphomnist")
+    for folder in folders:
+        kept = read_split(folder / name)
+        if kept is not None:
+            return kept
     images, labels, parts = _pool(origin)
     rows = parts[split]
     made = generate(images[rows], labels[rows], seed, workers=workers, progress=progress, index=rows)
-    write_split(path, made)
+    try:
+        write_split(folders[-1] / name, made)
+    except DataError as error:
+        warnings.warn(f"the rows were made but not kept, so the next call makes them again: {error}", stacklevel=2)
     return made

@@ -73,7 +73,7 @@ class Stroke:
     left: int
 
 
-def _extent(flags: Array, margin: int, limit: int) -> tuple[int, int]:
+def _extent(flags: Any, margin: int, limit: int) -> tuple[int, int]:
     where = np.flatnonzero(flags)
     return max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, limit)
 
@@ -81,8 +81,8 @@ def _extent(flags: Array, margin: int, limit: int) -> tuple[int, int]:
 def _zoom(image: Array, low: float, high: float) -> tuple[Array, int, int]:
     """The enlarged image inside a window around its content, and that window's corner."""
     content = image > low
-    top, bottom = _extent(content.any(1), 1, SIZE)
-    left, right = _extent(content.any(0), 1, SIZE)
+    top, bottom = _extent(content.any(axis=1), 1, SIZE)
+    left, right = _extent(content.any(axis=0), 1, SIZE)
     cells = SCALE // STEP
     rows = slice(max(top * cells - _MARGIN, 0), bottom * cells + _MARGIN)
     columns = slice(max(left * cells - _MARGIN, 0), right * cells + _MARGIN)
@@ -183,4 +183,5 @@ def reduce(shape: Stroke) -> Array:
     height, width = shape.mask.shape
     down = _reduce()[:, shape.top : shape.top + height]
     across = _reduce()[:, shape.left : shape.left + width]
-    return np.clip(down @ shape.mask.astype(np.float32) @ across.T, 0.0, 1.0)
+    out: Array = np.clip(down @ shape.mask.astype(np.float32) @ across.T, 0.0, 1.0)
+    return out

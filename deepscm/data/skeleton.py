@@ -29,8 +29,8 @@ def _table() -> Array:
     eight = np.ones((3, 3))
     parts = np.array([label(b.reshape(3, 3), eight)[1] for b in bits])
     rest = np.array([label(b.reshape(3, 3), eight)[1] for b in without])
-    keep = (bits[:, 4] == 1) & ((parts != rest) | (bits.sum(1) < 3))
-    return keep.astype(np.uint8)
+    keep: Array = ((bits[:, 4] == 1) & ((parts != rest) | (bits.sum(1) < 3))).astype(np.uint8)
+    return keep
 
 
 @functools.cache
@@ -59,7 +59,8 @@ def _corners(mask: Array) -> Array:
     padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), dtype=np.uint8)
     padded[1:-1, 1:-1] = mask
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return 9 - (rows[:-2] + rows[1:-1] + rows[2:])
+    corners: Array = 9 - (rows[:-2] + rows[1:-1] + rows[2:])
+    return corners
 
 
 def medial_axis(mask: Array, squared: Array) -> Array:
