@@ -79,7 +79,17 @@ class Normal(Noise):
 
 @dataclasses.dataclass(frozen=True)
 class Uniform(Noise):
-    """Uniform on (0, 1)."""
+    """Uniform on (0, 1).
+
+    Args:
+        shape: shape of one row's noise.
+        double: keep float64 whatever the model's type, where the quantile function is steep (`Empirical`).
+    """
+
+    double: bool = False
+
+    def precision(self, dtype: torch.dtype) -> torch.dtype:
+        return torch.float64 if self.double else dtype
 
     def quantile(self, u: Tensor) -> Tensor:
         return u
@@ -91,7 +101,7 @@ class Uniform(Noise):
     def distribution(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Any:
         import pyro.distributions as dist
 
-        zeros = torch.zeros(self.shape, dtype=dtype, device=device)
+        zeros = torch.zeros(self.shape, dtype=self.precision(dtype), device=device)
         return dist.Uniform(zeros, zeros + 1).to_event(len(self.shape))
 
 

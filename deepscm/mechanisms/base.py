@@ -50,6 +50,8 @@ class Mechanism(Described, nn.Module, abc.ABC):
         super().__init__()
         self.prepared: Tensor
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
+        # A mechanism without weights still has a floating type, which `.double()` changes.
+        self.register_buffer("unit", torch.ones(()), persistent=False)
 
     # -- life cycle -------------------------------------------------------------------------------------------------
 

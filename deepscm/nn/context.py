@@ -17,9 +17,9 @@ SCALES = ("standard", "unconstrained")
 class Standardiser(nn.Module):
     """`(value - centre) / spread` with both fitted once and kept as buffers.
 
-    With `scale="unconstrained"` a bounded `Real` is first mapped to the real line: log for one bound, logit for two (the
-    hat of Appendix A.2 of the DeepSCM paper). Values at a bound are moved inside by `margin` of the range, or of the
-    mean distance to the bound.
+    With `scale="unconstrained"` a bounded `Real` is first mapped to the real line: log for one bound, logit for two
+    (the hat of Appendix A.2 of the DeepSCM paper). Values at a bound are moved inside by `margin` of the range for two
+    bounds, by `margin` itself for one.
 
     Example:
         >>> s = Standardiser(Real()).fit(torch.tensor([1.0, 3.0]))
@@ -41,10 +41,11 @@ class Standardiser(nn.Module):
 
     def fit(self, value: Tensor) -> Standardiser:
         """Mean and standard deviation of `value`, `(N, *shape)`; a constant column keeps spread 1."""
-        free = self.unconstrain(value.to(self.centre.dtype))
-        self.centre.copy_(free.mean(0))
-        spread = free.std(0, correction=0)
-        self.spread.copy_(torch.where(spread > 1e-12, spread, torch.ones_like(spread)))
+        free = self.unconstrain(value.to(self.centre.dtype)).double()
+        centre, spread = free.mean(0), free.std(0, correction=0)
+        self.centre.copy_(centre)
+        # Relative to the centre: rounding alone gives a constant column a tiny spread.
+        self.spread.copy_(torch.where(spread > 1e-12 * centre.abs(), spread, torch.ones_like(spread)))
         return self
 
     def unconstrain(self, value: Tensor) -> Tensor:
@@ -82,6 +83,8 @@ class Context(nn.Module):
             Standardiser(v, scale) for v in self.parents.values() if isinstance(v, Real)
         )
         self.size = sum(width(v) for v in self.parents.values())
+        self.unit: Tensor
+        self.register_buffer("unit", torch.ones(()), persistent=False)  # knows the floating type without `Real` parents
 
     def fit(self, parents: Mapping[str, Tensor]) -> None:
         """Fit the standardisers of `Real` parents."""
@@ -92,7 +95,7 @@ class Context(nn.Module):
     def forward(self, parents: Mapping[str, Tensor]) -> Tensor:
         """Features `(N, size)`; needs at least one parent."""
         standardisers = iter(self.standardisers)
-        dtype = next((s.centre.dtype for s in self.standardisers), torch.get_default_dtype())
+        dtype = self.unit.dtype
         columns = []
         for name, variable in self.parents.items():
             value = parents[name]
