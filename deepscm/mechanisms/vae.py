@@ -247,11 +247,13 @@ class VAE(Mechanism):
         if self.training and self.dequantise:
             value = self.pixels.dequantise(value)
         mean, log_variance = self.encoder(self.pixels.signed(value), context)
-        z = mean + torch.exp(0.5 * log_variance) * self._normal(len(value), particles, generator)
-        # The particles are one batch for the decoder; the image is encoded and transformed once.
-        repeated = None if context is None else context.repeat(particles, 1)
-        parameters = self._decode(z.flatten(0, 1), repeated).unflatten(0, (particles, len(value)))
-        likelihood = self.pixels.log_prob(value, parameters).mean(0)
+        deviation, likelihood = torch.exp(0.5 * log_variance), torch.zeros_like(value[:, 0, 0, 0])
+        for standard in self._normal(len(value), particles, generator).split(self.particles):
+            # The particles are one batch for the decoder; more than training has would only cost memory.
+            shape = (len(standard), len(value))
+            repeated = None if context is None else context.repeat(shape[0], 1)
+            parameters = self._decode((mean + deviation * standard).flatten(0, 1), repeated).unflatten(0, shape)
+            likelihood = likelihood + self.pixels.log_prob(value, parameters).sum(0) / particles
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
         return likelihood, divergence
 
