@@ -11,7 +11,16 @@ from torch import Tensor
 from deepscm.errors import ConfigurationError, MechanismError
 from deepscm.mechanisms.base import Mechanism, Values
 from deepscm.nn.context import SCALES, Context
-from deepscm.nn.flows import Affine, Bijector, Composition, PyroSpline, ZukoSpline, support_of
+from deepscm.nn.flows import (
+    Affine,
+    Bijector,
+    Composition,
+    NflowsSpline,
+    NormflowsSpline,
+    PyroSpline,
+    ZukoSpline,
+    support_of,
+)
 from deepscm.noise import Noise, Normal
 from deepscm.streams import Generator
 from deepscm.variables import Real
@@ -133,6 +142,8 @@ class Flow(Mechanism):
 _SPLINES: dict[tuple[str, str], Callable[..., Bijector]] = {
     ("spline", "zuko"): ZukoSpline,
     ("spline", "pyro"): lambda **named: PyroSpline(order="quadratic", **named),
+    ("spline", "normflows"): NormflowsSpline,
+    ("spline", "nflows"): NflowsSpline,
     ("linear_spline", "pyro"): PyroSpline,
 }
 _DEFAULTS = {"affine": None, "spline": "zuko", "linear_spline": "pyro"}
@@ -152,8 +163,7 @@ def layers_of(
     spline = _SPLINES.get((kind, chosen))
     if spline is None:
         able = [library for name, library in _SPLINES if name == kind]
-        raise ConfigurationError(f"backend={backend!r} came; kind={kind!r} has {', '.join(able) or 'no choice of'} "
-                                 "backend(s).")
+        raise ConfigurationError(f"backend={backend!r} came; kind={kind!r} takes {', '.join(able) or 'no backend'}.")
     limits = {} if bound is None else {"bound": bound}
     # The affine map has a linear path beside its hidden layers; a spline with one overfits where parents are extreme.
     return (affine, spline(bins=bins, hidden=hidden, activation=activation, skip=False, **limits))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from deepscm.nn.flows.zuko_library import load_zuko
+from deepscm.nn.flows.libraries import load_zuko
 from deepscm.nn.network import ACTIVATIONS, perceptron
 
 NEAR_ZERO = 0.01  # a flow that starts near the identity trains from the first step on

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -11,9 +10,7 @@ from torch.nn import functional
 
 from deepscm.errors import ConfigurationError
 from deepscm.nn.flows.elementwise import Elementwise
-
-_MIN_SLOPE = 1e-3  # added by Pyro to every slope
-_UNIT_SLOPE = math.log(math.expm1(1 - _MIN_SLOPE))  # softplus of it, plus the minimum, is 1
+from deepscm.nn.flows.rational_quadratic import UNIT_SLOPE, check_box, tame
 
 
 class PyroSpline(Elementwise):
@@ -26,7 +23,7 @@ class PyroSpline(Elementwise):
         hidden, activation, skip, conditional: see `Elementwise`.
 
     Raises:
-        ConfigurationError: another order.
+        ConfigurationError: another order, fewer than 2 or more than 256 bins, or a bound that is not positive.
 
     Example:
         >>> flow = PyroSpline().build(None, 0)
@@ -47,19 +44,20 @@ class PyroSpline(Elementwise):
         super().__init__(hidden, activation, skip, conditional)
         if order not in ("linear", "quadratic"):
             raise ConfigurationError(f"order={order!r} came; 'linear' or 'quadratic' is expected.")
+        check_box(bins, bound)
         self.bins, self.bound, self.order = bins, float(bound), order
         self.count = 4 * bins - 1 if order == "linear" else 3 * bins - 1
 
     def _evaluate(self, value: Tensor, parameters: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         from pyro.distributions.transforms.spline import ConditionedSpline
 
-        parameters = parameters.expand(*value.shape, self.count)
+        parameters = tame(parameters).expand(*value.shape, self.count)
         sizes = (self.bins, self.bins, self.bins - 1) + ((self.bins,) if self.order == "linear" else ())
         widths, heights, slopes, *weights = parameters.split_with_sizes(sizes, -1)
         parts = (
             widths.softmax(-1),
             heights.softmax(-1),
-            functional.softplus(slopes + _UNIT_SLOPE),
+            functional.softplus(slopes + UNIT_SLOPE),
             torch.sigmoid(weights[0]) if weights else None,
         )
         # Pyro evaluates the rational function outside of its box too, where a pole would turn gradients into NaN.
