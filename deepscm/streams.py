@@ -7,6 +7,7 @@ splittable pseudorandom number generators", OOPSLA 2014).
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import torch
@@ -66,16 +67,39 @@ class Streams:
         offsets = torch.arange(samples, device=self.keys.device)[:, None] * _MIX_1
         return Streams(torch.where(offsets == 0, self.keys, _mix(self.keys + offsets)).flatten())
 
+    def fork(self, label: str) -> Streams:
+        """Streams of the same rows that are independent of these; equal labels give equal numbers.
+
+        Example:
+            >>> streams = Streams.of(7, range(3))
+            >>> torch.equal(streams.fork("x").uniform(), streams.fork("x").uniform())
+            True
+            >>> torch.equal(streams.fork("x").uniform(), streams.fork("y").uniform())
+            False
+        """
+        salt = int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little", signed=True)
+        return Streams(_mix(self.keys ^ salt))
+
     def uniform(self, shape: tuple[int, ...] = ()) -> Tensor:
         """`(N, *shape)` float64 values in the open interval (0, 1); every call goes on in the streams."""
         size = math.prod(shape)
         counter = torch.arange(self.drawn + 1, self.drawn + size + 1, device=self.keys.device) * _GOLDEN
         self.drawn += size
-        bits = _shift(_mix(self.keys[:, None] + counter), 11)
-        return ((bits.double() + 0.5) * 2.0**-53).reshape(len(self), *shape)
+        # 52 bits, so that adding a half is exact: with 53 the largest number would round to 1.
+        bits = _shift(_mix(self.keys[:, None] + counter), 12)
+        return ((bits.double() + 0.5) * 2.0**-52).reshape(len(self), *shape)
 
 
 Generator = torch.Generator | Streams
+
+
+def branch(generator: Generator, label: str) -> Generator:
+    """The source of one purpose, such as "abduct:x": a fork of row streams, or the generator itself.
+
+    With it a row's numbers depend on the seed, the row, the purpose and the variable alone, not on what else a query
+    draws; and one seed for two queries does not make their draws dependent.
+    """
+    return generator.fork(label) if isinstance(generator, Streams) else generator
 
 
 def uniform(n: int, shape: tuple[int, ...], generator: Generator | None, device: torch.device | str = "cpu") -> Tensor:

@@ -142,7 +142,7 @@ class GumbelMax(Mechanism):
             table = torch.stack([1 - table, table], -1)
         expected = (*axes, self.classes)
         if tuple(table.shape) != expected:
-            raise MechanismError(f"GumbelMax: probabilities of shape {tuple(table.shape)} came, {expected} is expected: "
+            raise MechanismError(f"GumbelMax: probabilities of shape {tuple(table.shape)} came, {expected} is expected, "
                                  f"an axis for each parent ({', '.join(self.parents) or 'none'}), then the categories.")
         off = (table.sum(-1) - 1).abs().max()
         if not bool((table >= 0).all()) or not bool(off < 1e-6):

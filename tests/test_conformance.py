@@ -1,0 +1,145 @@
+"""Every mechanism keeps every law of `conformance.py`. A new mechanism is one more line in `CASES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepscm.mechanisms.additive import AdditiveNoise, LocationScale
+from deepscm.mechanisms.base import Mechanism, Values
+from deepscm.mechanisms.deterministic import Deterministic
+from deepscm.mechanisms.empirical import Empirical
+from deepscm.mechanisms.gumbel_max import GumbelMax
+from deepscm.streams import Generator
+from deepscm.variables import Binary, Categorical, Image, Real
+from tests.awkward import Implicit, Latent, ParentPrior, either, total
+from tests.conformance import (
+    LAWS,
+    Case,
+    clones_are_independent,
+    density_matches_draws,
+    draws_follow_the_generator,
+    flags_tell_the_truth,
+    noise_is_parent_free,
+    reproduces_the_factual,
+    rows_do_not_mix,
+)
+
+MIXED = {"a": Real(low=0.0), "b": Binary(), "c": Categorical(3)}
+NOT_REAL = (Categorical(3), Image(1, 2, 2), Real(low=0.0))
+NOT_DISCRETE = (Real(), Image(1, 2, 2))
+
+CASES = [
+    Case("additive-root", AdditiveNoise, Real(), refused=NOT_REAL),
+    Case("additive-linear", AdditiveNoise, Real(), MIXED, refused=NOT_REAL),
+    Case("additive-network", lambda: AdditiveNoise(hidden=[8]), Real(), {**MIXED, "d": Real(2)}),
+    Case("additive-vector", lambda: AdditiveNoise(noise="logistic"), Real(2), MIXED),
+    Case("additive-image", lambda: AdditiveNoise(hidden=[4]), Real(), {"i": Image(1, 3, 3)}),
+    Case("additive-uniform", lambda: AdditiveNoise(noise="uniform"), Real(), MIXED),
+    Case("additive-gumbel", lambda: AdditiveNoise(noise="gumbel"), Real(), {"a": Real()}),
+    Case("additive-known", lambda: AdditiveNoise(weights={"a": 2.0, "c": [0.0, 1.0, -3.0]}, bias=0.3, scale=0.7),
+         Real(), {"a": Real(), "c": Categorical(3)}),
+    Case("additive-half-known", lambda: AdditiveNoise(weights={"a": [[1.0, 2.0], [0.1, 3.0]]}), Real(2),
+         {"a": Real(2)}),
+    Case("additive-bounded", lambda: AdditiveNoise(bias=50.0, scale=5.0, ignore_bounds=True), Real(low=0.0)),
+    Case("location-scale-root", LocationScale, Real(), refused=NOT_REAL),
+    Case("location-scale", lambda: LocationScale(hidden=[8]), Real(), MIXED, refused=NOT_REAL),
+    Case("location-scale-vector", LocationScale, Real(3), {"a": Real(2)}),
+    Case("gumbel-max-root", GumbelMax, Categorical(4), refused=NOT_DISCRETE),
+    Case("gumbel-max-binary", GumbelMax, Binary(), MIXED, refused=NOT_DISCRETE),
+    Case("gumbel-max-network", lambda: GumbelMax(hidden=[8]), Categorical(5), MIXED),
+    Case("gumbel-max-known", lambda: GumbelMax(probabilities=[0.2, 0.7]), Binary(), {"a": Binary()}),
+    Case("deterministic", lambda: Deterministic(total), Real(), {"a": Real(), "b": Real()}, any_value=False),
+    Case("deterministic-discrete", lambda: Deterministic(either), Binary(), {"a": Binary(), "b": Binary()},
+         any_value=False),
+    Case("empirical-scalar", Empirical, Real(low=0.0), any_value=False, smooth=False),
+    Case("empirical-steps", lambda: Empirical(interpolate=False), Real(), any_value=False, rows=2000),
+    Case("empirical-category", Empirical, Categorical(4)),
+    Case("empirical-vector", Empirical, Real(2), any_value=False),
+    Case("empirical-image", Empirical, Image(1, 4, 4), any_value=False, rows=1000),
+    Case("awkward-implicit", Implicit, Real(), {"a": Real()}),
+    Case("awkward-latent", Latent, Real(2)),
+    Case("awkward-parent-prior", ParentPrior, Real(), {"a": Real()}),
+]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_law(case: Case, law: Callable[[Case], None]) -> None:
+    law(case)
+
+
+# -- the laws have teeth: each of these breaks one of them -------------------------------------------------------------
+
+
+class Biased(ParentPrior):
+    """The posterior's mean, without its spread: reproduces the factual, but its noise is not P(e)."""
+
+    def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:
+        m, s = self.prior(parents)
+        apart = value - self.w * m - self.b * parents["a"]
+        e = self.w * s * apart / ((self.w * s).square() + 0.25)
+        return {"e": e, "u": (apart - self.w * s * e) / 0.5}
+
+
+class Lossy(Latent):
+    """Abduction that forgets a little."""
+
+    def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:
+        return {"z": value * 0.999}
+
+
+class Unnormalised(ParentPrior):
+    """A density without its constant."""
+
+    def log_prob(self, value: Tensor, parents: Values) -> Tensor:
+        return super().log_prob(value, parents) + 0.9
+
+
+class Global(ParentPrior):
+    """Draws from torch's global state whatever the generator."""
+
+    def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:
+        return super().abduct(value, parents, None)
+
+
+class Mixing(Latent):
+    """Centres each batch."""
+
+    def forward(self, noise: Values, parents: Values) -> Tensor:
+        return noise["z"] - noise["z"].mean(0)
+
+
+class Sharing(Latent):
+    """A clone that is the same object."""
+
+    def clone(self) -> Mechanism:
+        return self
+
+    def forward(self, noise: Values, parents: Values) -> Tensor:
+        return noise["z"] * self.unit
+
+
+class Boastful(Implicit):
+    """Claims nothing and abducts all the same."""
+
+    def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:
+        return {"z": torch.zeros(len(value), 2), "u": torch.zeros(len(value))}
+
+
+@pytest.mark.parametrize(("broken", "law"), [
+    (Biased, noise_is_parent_free),
+    (Lossy, reproduces_the_factual),
+    (Unnormalised, density_matches_draws),
+    (Global, draws_follow_the_generator),
+    (Mixing, rows_do_not_mix),
+    (Sharing, clones_are_independent),
+    (Boastful, flags_tell_the_truth),
+], ids=lambda item: item.__name__)
+def test_laws_catch_what_breaks_them(broken: type[Mechanism], law: Callable[[Case], None]) -> None:
+    case = Case("broken", broken, Real(), {} if issubclass(broken, Latent) else {"a": Real()})
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        law(case)
