@@ -326,7 +326,7 @@ def survives_a_checkpoint(case: Case) -> None:
         if mechanism.abduction != "none":
             noise = mechanism.abduct(value, parents, generator(3))
             assert agree(fresh.abduct(value, parents, generator(3)), noise, 0.0)
-        if mechanism.density != "none":
+        if mechanism.density == "exact":  # a bound may be a Monte Carlo estimate
             assert torch.equal(fresh.log_prob(value, parents), mechanism.log_prob(value, parents))
 
 
@@ -344,7 +344,7 @@ def changes_precision(case: Case) -> None:
         else:
             assert again.dtype == torch.float64
             assert close(again, value.double(), case.agreement)
-        if single.density != "none":
+        if single.density == "exact":
             wider = value.double() if value.is_floating_point() else value
             one, two = single.log_prob(value, parents).double(), double.log_prob(wider, wide)
             assert close(one, two, 100 * case.agreement)

@@ -40,13 +40,25 @@ def correlation(one: Tensor, other: Tensor) -> Tensor:
 
 
 def grid(variable: Variable, value: Tensor) -> Tensor:
-    """Points over the draws and beyond, within the support."""
+    """Points over the draws and beyond, within the support: close together at a bound, where densities can be steep."""
     assert isinstance(variable, Real)
-    low, high = float(value.min()), float(value.max())
-    reach = 1.0 * (high - low)
-    low = max(low - reach, -math.inf if variable.low is None else variable.low)
-    high = min(high + reach, math.inf if variable.high is None else variable.high)
-    return torch.linspace(low, high, 20001, dtype=torch.float64)
+    below, above = variable.low, variable.high
+    free = value.double()
+    if below is not None and above is not None:
+        free = torch.logit((free - below) / (above - below))
+    elif below is not None:
+        free = (free - below).log()
+    elif above is not None:
+        free = (above - free).log()
+    reach = free.max() - free.min()
+    points = torch.linspace(float(free.min() - reach), float(free.max() + reach), 20001, dtype=torch.float64)
+    if below is not None and above is not None:
+        points = below + (above - below) * torch.sigmoid(points)
+    elif below is not None:
+        points = below + points.exp()
+    elif above is not None:
+        points = (above - points.exp()).flip(0)
+    return points.unique()
 
 
 def narrower(value: Tensor) -> Tensor:
