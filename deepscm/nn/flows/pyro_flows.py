@@ -51,9 +51,11 @@ class PyroSpline(Elementwise):
     def _evaluate(self, value: Tensor, parameters: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         from pyro.distributions.transforms.spline import ConditionedSpline
 
-        parameters = tame(parameters).expand(*value.shape, self.count)
+        if parameters.ndim == 1:  # one set of parameters for all rows, which Pyro broadcasts only over a last axis
+            out, log_derivative = self._evaluate(value[:, None], parameters[None], inverse)
+            return out[:, 0], log_derivative[:, 0]
         sizes = (self.bins, self.bins, self.bins - 1) + ((self.bins,) if self.order == "linear" else ())
-        widths, heights, slopes, *weights = parameters.split_with_sizes(sizes, -1)
+        widths, heights, slopes, *weights = tame(parameters).split_with_sizes(sizes, -1)
         parts = (
             widths.softmax(-1),
             heights.softmax(-1),

@@ -20,8 +20,12 @@ class ZukoSpline(RationalQuadratic):
         [0.0, 7.0]
     """
 
+    def assemble(self, size: int | None, context: int) -> None:
+        super().assemble(size, context)
+        self._kind: Any = load_zuko().transforms.MonotonicRQSTransform
+
     def _spline(self, parameters: Tensor) -> Any:
-        return load_zuko().transforms.MonotonicRQSTransform(*self.split(parameters), bound=self.bound)
+        return self._kind(*self.split(parameters), bound=self.bound)
 
     def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         u, log_derivative = self._spline(parameters).call_and_ladj(x)
