@@ -52,7 +52,7 @@ class CausalGraph:
         return cls(parents)
 
     @classmethod
-    def from_networkx(cls, graph: nx.DiGraph) -> CausalGraph:
+    def from_networkx(cls, graph: nx.DiGraph[Any]) -> CausalGraph:
         """A graph from a directed networkx graph.
 
         Raises:
@@ -63,11 +63,11 @@ class CausalGraph:
                              "to effect.")
         return cls({str(node): [str(p) for p in graph.predecessors(node)] for node in graph.nodes})
 
-    def to_networkx(self) -> nx.DiGraph:
+    def to_networkx(self) -> nx.DiGraph[str]:
         """The same graph as a `networkx.DiGraph`."""
         import networkx as nx
 
-        graph = nx.DiGraph()
+        graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(self._parents)
         graph.add_edges_from(self.edges)
         return graph
@@ -111,7 +111,9 @@ class CausalGraph:
             raise GraphError(f"unknown variable {name!r}; the graph has {', '.join(self._parents)}.")
         return name
 
-    def d_separated(self, x: str | Collection[str], y: str | Collection[str], given: str | Collection[str] = ()) -> bool:
+    def d_separated(
+        self, x: str | Collection[str], y: str | Collection[str], given: str | Collection[str] = ()
+    ) -> bool:
         """Whether every path between `x` and `y` is blocked by `given`.
 
         Decided in the moral graph of the ancestors (Lauritzen et al., 1990).
@@ -152,7 +154,7 @@ class CausalGraph:
             >>> CausalGraph.from_edges([("t", "i")]).mutilate(["i"]).edges
             ()
         """
-        new = dict(actions) if isinstance(actions, Mapping) else {name: () for name in actions}
+        new = dict(actions) if isinstance(actions, Mapping) else dict.fromkeys(actions, ())
         for name in new:
             self.require(name)
         return CausalGraph({name: new.get(name, causes) for name, causes in self._parents.items()})

@@ -13,11 +13,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from deepscm.errors import CapabilityError, InterventionError
+from deepscm.errors import CapabilityError, DataError, InterventionError, MechanismError
 from deepscm.interventions import Draw, Intervention, Replace, read_mask, read_value, supported
 from deepscm.mechanisms.base import Mechanism
 from deepscm.record import Abducted, Record, aligned, tile
-from deepscm.streams import Generator, uniform
+from deepscm.streams import Generator, branch, uniform
 from deepscm.variables import Categorical, Variable
 
 
@@ -40,7 +40,18 @@ class Interpretation(Protocol):
     def __call__(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor: ...
 
 
-def reconstruction(assignment: Assignment, noise: dict[str, Tensor], value: Tensor, parents: dict[str, Tensor]) -> Tensor:
+def require_abduction(name: str, mechanism: Mechanism) -> None:
+    """Raise `CapabilityError` unless the mechanism can abduct."""
+    if mechanism.abduction == "none":
+        raise CapabilityError(
+            f"{name}: {type(mechanism).__name__} cannot abduct its noise, and this counterfactual query needs it. Use "
+            "another mechanism, or ask an interventional question with scm.sample(n, do=...)."
+        )
+
+
+def reconstruction(
+    assignment: Assignment, noise: dict[str, Tensor], value: Tensor, parents: dict[str, Tensor]
+) -> Tensor:
     """Mean absolute error of `f(noise; parents)` against `value`; for categories the share that differs."""
     with torch.no_grad():
         rows = max(len(t) for t in (value, *noise.values(), *parents.values()))
@@ -68,13 +79,10 @@ class Abduct:
         if name not in self.nodes:
             self.info[name] = Abducted("observed")
             return value
-        if mechanism.abduction == "none":
-            raise CapabilityError(
-                f"{name}: {type(mechanism).__name__} cannot abduct its noise, and this counterfactual query needs it. Use "
-                "another mechanism, or ask an interventional question with scm.sample(n, do=...)."
-            )
+        require_abduction(name, mechanism)
         rows = len(value) * (1 if mechanism.abduction == "exact" else self.samples)
-        noise = mechanism.abduct(tile(value, rows), {p: tile(v, rows) for p, v in parents.items()}, self.generator)
+        source = branch(self.generator, f"abduct:{name}")
+        noise = mechanism.abduct(tile(value, rows), {p: tile(v, rows) for p, v in parents.items()}, source)
         self.noise[name] = noise
         self.info[name] = Abducted(mechanism.abduction, mechanism.assumption,
                                    replay=lambda: reconstruction(assignment, noise, value, parents))
@@ -92,7 +100,8 @@ class Score:
         name, mechanism = assignment.name, assignment.mechanism
         if name in self.nodes:
             if mechanism.density == "none":
-                raise CapabilityError(f"{name}: {type(mechanism).__name__} has no density; leave it out with nodes=[...].")
+                raise CapabilityError(f"{name}: {type(mechanism).__name__} has no density; leave it out with "
+                                      "nodes=[...].")
             self.scores[name] = mechanism.log_prob(self.evidence[name], assignment.pick(world))
         return self.evidence[name]
 
@@ -126,9 +135,24 @@ def either(one: Reach, other: Reach) -> Reach:
         return other
     if other is False:
         return one
-    assert isinstance(one, Tensor) and isinstance(other, Tensor)
+    assert isinstance(one, Tensor)
+    assert isinstance(other, Tensor)
     left, right = aligned(one, other)
     return left | right
+
+
+Lost = Tensor | None  # which rows left a support, there or upstream; None for none
+
+
+def gone(one: Lost, other: Lost) -> Lost:
+    """Rows that are lost in one or in the other."""
+    both = either(False if one is None else one, False if other is None else other)
+    return both if isinstance(both, Tensor) else None
+
+
+def like_rows(mask: Tensor, value: Tensor) -> Tensor:
+    """A mask over rows, with axes to broadcast against `value`."""
+    return mask.reshape(-1, *[1] * (value.ndim - 1))
 
 
 class Predict:
@@ -137,7 +161,7 @@ class Predict:
     def __init__(self, record: Record, actions: Mapping[str, Action], replay: bool) -> None:
         self.record, self.actions, self.replay = record, actions, replay
         self.reached: dict[str, Reach] = {}
-        self.invalid: dict[str, Tensor] = {}
+        self.lost: dict[str, Tensor] = {}
 
     def __call__(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
         name = assignment.name
@@ -147,18 +171,20 @@ class Predict:
             upstream = either(upstream, self.reached.get(parent, False))
         if action is None:
             self.reached[name] = upstream
-            self._inherit(name, assignment, None)
+            self._lose(name, self._lost(assignment))
             return self._natural(assignment, world, upstream)
         natural = self._natural(assignment, world, upstream) if action.needs_natural else None
-        value, invalid = self._act(assignment, world, action, natural)
+        value, lost = self._act(assignment, world, action, natural)
+        self.reached[name] = True
         if action.where is not None:
             assert natural is not None
+            self.reached[name] = either(upstream, action.where)
             mask, value, natural = aligned(action.where, value, natural)
-            value = torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, natural)
-            if invalid is not None:
-                invalid = tile(invalid, len(mask)) & mask
-        self.reached[name] = True if action.where is None else either(upstream, action.where)
-        self._inherit(name, action.surrogate or assignment, invalid, cut=action)
+            value = torch.where(like_rows(mask, value), value, natural)
+            inside = None if lost is None else tile(lost, len(mask)) & mask
+            outside = self._lost(assignment)
+            lost = gone(inside, None if outside is None else tile(outside, len(mask)) & ~mask)
+        self._lose(name, lost)
         return value
 
     def _natural(self, assignment: Assignment, world: Mapping[str, Tensor], upstream: Reach) -> Tensor:
@@ -167,10 +193,13 @@ class Predict:
         factual = self.record.factual.get(name)
         if upstream is False and not self.replay and factual is not None:
             return factual
+        if name not in self.record.noise:
+            raise DataError(f"{name}: its noise is not in the record, and this query needs it. Abduct it as well: "
+                            "leave nodes= out, or name it there.")
         value = self._evaluate(assignment, self.record.noise[name], world)
         if isinstance(upstream, Tensor) and not self.replay and factual is not None:
             mask, value, factual = aligned(upstream, value, factual)
-            return torch.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, factual)
+            return torch.where(like_rows(mask, value), value, factual)
         return value
 
     def _evaluate(self, assignment: Assignment, noise: dict[str, Tensor], world: Mapping[str, Tensor]) -> Tensor:
@@ -181,55 +210,68 @@ class Predict:
 
     def _act(
         self, assignment: Assignment, world: Mapping[str, Tensor], action: Action, natural: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Lost]:
+        """The new value inside the support, and the rows that have none."""
         name, variable, kind = assignment.name, assignment.variable, action.kind
+        lost: Lost = None
         if action.surrogate is not None:
             noise = self.record.noise[name] if action.fresh is None else action.fresh
-            value = self._evaluate(action.surrogate, noise, world)
+            value, lost = self._evaluate(action.surrogate, noise, world), self._lost(action.surrogate)
         elif action.value is not None:
             value = tile(action.value, self.record.rows)
         elif action.quantiles is not None:
             assert isinstance(kind, Draw)
             value = kind.quantile(action.quantiles)
             value = variable.convert(value.reshape(len(action.quantiles), *variable.shape), assignment.mechanism.dtype)
-        elif action.delta is not None:
-            assert natural is not None
-            value = natural + tile(action.delta, len(natural))
         else:
             assert natural is not None
-            value = kind(natural)
-            if not isinstance(value, Tensor) or value.shape != natural.shape:
-                raise InterventionError(f"do({name}): the function returned {type(value).__name__} of shape "
-                                        f"{tuple(getattr(value, 'shape', ()))}; a tensor of shape {tuple(natural.shape)} is "
-                                        "expected.")
-            value = variable.convert(value, natural.dtype)
-        if action.where is not None:  # rows that keep their natural value are not the intervention's business
-            mask, value = aligned(action.where, value)
-            inside, invalid = supported(value[mask], variable, name, kind.out_of_support)
-            value = value.masked_scatter(mask.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value), inside)
-            return value, None if invalid is None else torch.zeros_like(mask).masked_scatter(mask, invalid)
-        return supported(value, variable, name, kind.out_of_support)
+            value, lost = _changed(natural, action, assignment), self._lost(assignment)
+        # Rows that keep their natural value, or have lost theirs upstream, are not this intervention's business.
+        concerned = action.where
+        if lost is not None:
+            concerned = ~lost if concerned is None else torch.logical_and(*aligned(concerned, ~lost))
+        if concerned is None:
+            return supported(value, variable, name, kind.out_of_support)
+        mask, value = aligned(concerned, value)
+        inside, left = supported(value[mask], variable, name, kind.out_of_support)
+        value = value.masked_scatter(like_rows(mask, value).expand_as(value), inside)
+        return value, gone(lost, None if left is None else torch.zeros_like(mask).masked_scatter(mask, left))
 
-    def _inherit(self, name: str, assignment: Assignment, own: Tensor | None, cut: Action | None = None) -> None:
-        """Rows that left a support take everything downstream with them."""
-        invalid = own
-        fixed = cut is not None and not cut.needs_natural and cut.surrogate is None
-        for parent in () if fixed else assignment.links.values():
-            other = self.invalid.get(parent)
-            if other is not None:
-                merged = either(False if invalid is None else invalid, other)
-                invalid = merged if isinstance(merged, Tensor) else invalid
-        if invalid is not None and bool(invalid.any()):
-            self.invalid[name] = invalid
+    def _lost(self, assignment: Assignment) -> Lost:
+        """Rows that some parent has lost, and takes everything downstream with it."""
+        lost: Lost = None
+        for parent in assignment.links.values():
+            lost = gone(lost, self.lost.get(parent))
+        return lost
+
+    def _lose(self, name: str, lost: Lost) -> None:
+        if lost is not None and bool(lost.any()):
+            self.lost[name] = lost
 
     def finish(self, name: str, value: Tensor) -> Tensor:
         """The value with NaN (or category -1) in the rows that left a support."""
-        invalid = self.invalid.get(name)
-        if invalid is None:
+        lost = self.lost.get(name)
+        if lost is None:
             return value
-        mask, value = aligned(invalid, value)
-        blank = float("nan") if value.is_floating_point() else -1
-        return value.masked_fill(mask.reshape(-1, *[1] * (value.ndim - 1)), blank)
+        mask, value = aligned(lost, value)
+        return value.masked_fill(like_rows(mask, value), float("nan") if value.is_floating_point() else -1)
+
+
+def _changed(natural: Tensor, action: Action, assignment: Assignment) -> Tensor:
+    """What a `Shift` or a `Map` makes of the natural value."""
+    if action.delta is not None:
+        one, delta = aligned(natural, action.delta)
+        return one + delta
+    value = action.kind(natural)
+    if not isinstance(value, Tensor) or value.shape != natural.shape:
+        raise InterventionError(
+            f"do({assignment.name}): the function returned {type(value).__name__} of shape "
+            f"{tuple(getattr(value, 'shape', ()))}; a tensor of shape {tuple(natural.shape)} is expected."
+        )
+    try:
+        return assignment.variable.convert(value, natural.dtype)
+    except DataError as error:
+        raise InterventionError(f"do({assignment.name}): {error}") from error
 
 
 def ready(
@@ -250,12 +292,14 @@ def ready(
     if isinstance(intervention, Replace):
         action.surrogate, action.fresh = _surrogate(intervention, assignment, record, generator, variables)
     elif isinstance(intervention, Draw):
-        action.quantiles = uniform(record.flat, variable.shape, generator, like.device).to(like.dtype)
+        # In float64: in float32 one in 10^8 would round to a probability of one, whose quantile may be infinite.
+        action.quantiles = uniform(record.flat, variable.shape, branch(generator, f"draw:{name}"), like.device)
     elif hasattr(intervention, "value"):
         action.value = read_value(intervention.value, variable, name, record.rows, like)
     elif hasattr(intervention, "delta"):
         if isinstance(variable, Categorical):
-            raise InterventionError(f"do({name}): Shift came for {variable}; categories cannot be shifted. Use Do or Map.")
+            raise InterventionError(f"do({name}): Shift came for {variable}; categories cannot be shifted. Use Do or "
+                                    "Map.")
         action.delta = read_value(intervention.delta, variable, name, record.rows, like)
     return action
 
@@ -270,12 +314,16 @@ def _surrogate(
     """The surrogate's assignment, and fresh noise where the abducted noise does not fit it."""
     parents = list(assignment.links.values()) if replace.parents is None else replace.parents
     links = dict(parents) if isinstance(parents, Mapping) else {name: name for name in parents}
+    unknown = [name for name in links.values() if name not in variables]
+    if unknown:
+        raise InterventionError(f"do({assignment.name}): the surrogate's parents {', '.join(map(repr, unknown))} are "
+                                f"no variables; there are {', '.join(variables)}.")
     mechanism = replace.mechanism
-    mechanism.bind(assignment.variable, {own: variables[name] for own, name in links.items()})
+    try:
+        mechanism.bind(assignment.variable, {own: variables[name] for own, name in links.items()})
+    except MechanismError as error:
+        raise type(error)(f"do({assignment.name}): {error}") from error
     surrogate = Assignment(assignment.name, assignment.variable, mechanism.eval(), links)
     if mechanism.noise() == assignment.mechanism.noise() and assignment.name in record.noise:
         return surrogate, None
-    parts = mechanism.noise().items()
-    return surrogate, {
-        part: noise.draw(record.flat, generator, mechanism.dtype, mechanism.prepared.device) for part, noise in parts
-    }
+    return surrogate, mechanism.draw(record.flat, branch(generator, f"surrogate:{assignment.name}"))

@@ -1,9 +1,9 @@
 """Interventions: what replaces a variable's assignment in another world.
 
-A plain number or tensor means `Do`. Each intervention may be limited to some rows by `where`, a boolean mask `(N,)`, and
-says what to do with values that leave the variable's support: "raise", "clip", or "nan" (those rows, and everything
-downstream of them, become NaN; categories become -1). Every intervention is also a plain function from a variable's natural
-value, what it would have been in that world, to its new value.
+A plain number or tensor means `Do`. Each intervention may be limited to some rows by `where`, a boolean mask `(N,)`,
+and says what to do with values that leave the variable's support: "raise", "clip", or "nan" (those rows, and everything
+downstream of them, become NaN; categories become -1). Every intervention is also a plain function from a variable's
+natural value, what it would have been in that world, to its new value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepscm.errors import DataError, InterventionError
+from deepscm.errors import DataError, InterventionError, SupportError
 from deepscm.noise import Noise
 from deepscm.variables import Categorical, Real, Variable
 
@@ -36,7 +36,8 @@ class Intervention(abc.ABC):
 
     def __post_init__(self) -> None:
         if self.out_of_support not in ("raise", "clip", "nan"):
-            raise InterventionError(f'out_of_support={self.out_of_support!r} came; "raise", "clip" or "nan" is expected.')
+            raise InterventionError(f'out_of_support={self.out_of_support!r} came; "raise", "clip" or "nan" is '
+                                    "expected.")
 
     @property
     def needs_natural(self) -> bool:
@@ -110,7 +111,8 @@ class Draw(Intervention):
     """A random value, drawn once for each row and shared by all worlds of a query.
 
     Args:
-        distribution: a `deepscm.noise` object, a torch or Pyro distribution with `icdf`, or a discrete one with `probs`.
+        distribution: a `deepscm.noise` object, a torch or Pyro distribution with `icdf`, a `Bernoulli` or a
+            `Categorical`.
 
     Example:
         >>> Draw(torch.distributions.Normal(0.0, 1.0)).quantile(torch.tensor([0.5]))
@@ -127,18 +129,28 @@ class Draw(Intervention):
         """
         if isinstance(self.distribution, Noise):
             return self.distribution.quantile(u)
-        probs = getattr(self.distribution, "probs", None)
+        probs = self._probabilities()
         if probs is not None:
             probs = torch.stack([1 - probs, probs]) if probs.ndim == 0 else probs
             edges = probs.to(u).cumsum(0)[:-1].contiguous()
             return torch.searchsorted(edges, u.contiguous(), right=True)
+        batch = tuple(getattr(self.distribution, "batch_shape", ()))
+        if batch and batch != tuple(u.shape[u.ndim - len(batch):]):
+            raise InterventionError(f"Draw({type(self.distribution).__name__}): a batch of shape {batch} came for "
+                                    f"values of shape {tuple(u.shape)}; give one distribution for all rows, or draw "
+                                    "values yourself and give them to Do.")
         try:
             return self.distribution.icdf(u)
         except (AttributeError, NotImplementedError) as error:
             raise InterventionError(
-                f"Draw({type(self.distribution).__name__}): the distribution has no quantile function (icdf). Use one that "
-                "has, such as Normal, Uniform, Laplace or Categorical, or draw values yourself and give them to Do."
+                f"Draw({type(self.distribution).__name__}): the distribution has no quantile function (icdf). Use one "
+                "that has, such as Normal, Uniform or Laplace, or draw values yourself and give them to Do."
             ) from error
+
+    def _probabilities(self) -> Tensor | None:
+        """Those of one Bernoulli or categorical distribution; None for others (a binomial has `probs` as well)."""
+        discrete = isinstance(self.distribution, torch.distributions.Bernoulli | torch.distributions.Categorical)
+        return self.distribution.probs if discrete and not len(self.distribution.batch_shape) else None
 
     def __call__(self, natural: Any) -> Any:
         raise InterventionError("Draw has no value outside a query, which shares one draw between its worlds; draw "
@@ -159,6 +171,12 @@ class Replace(Intervention):
 
     mechanism: Mechanism
     parents: Sequence[str] | Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.parents, str):
+            raise InterventionError(f"Replace: parents={self.parents!r} came as a string; a list of names is expected: "
+                                    f"[{self.parents!r}].")
 
     def __call__(self, natural: Any) -> Any:
         raise InterventionError("Replace has no value outside a query; it needs the variable's noise and parents.")
@@ -199,8 +217,8 @@ def read_mask(where: Any, name: str, rows: int, device: torch.device) -> Tensor 
         return None
     mask = torch.as_tensor(np.asarray(where) if not isinstance(where, Tensor) else where, device=device)
     if mask.dtype != torch.bool or mask.shape != (rows,):
-        raise InterventionError(f"do({name}, where=...): a mask of type {mask.dtype} and shape {tuple(mask.shape)} came; "
-                                f"a boolean mask of shape ({rows},) is expected.")
+        raise InterventionError(f"do({name}, where=...): a mask of type {mask.dtype} and shape {tuple(mask.shape)} "
+                                f"came; a boolean mask of shape ({rows},) is expected.")
     return mask
 
 
@@ -208,17 +226,33 @@ def supported(value: Tensor, variable: Variable, name: str, policy: OutOfSupport
     """`value` inside the support by the policy, and the rows to be made NaN (None if there are none).
 
     Raises:
-        SupportError: values left the support and the policy is "raise".
+        SupportError: values left the support, or are not finite, and the policy is "raise"; NaN under "clip".
     """
     if isinstance(variable, Categorical):
-        variable.verify(value, f"do({name})")
-        return value, None
-    if not isinstance(variable, Real) or (variable.low is None and variable.high is None):
-        return value, None
-    outside = variable.outside(value)
+        return _supported_category(value, variable, name, policy)
+    bad = ~torch.isfinite(value)
+    bad = bad.flatten(1).any(1) if value.ndim > 1 else bad
+    bounded = isinstance(variable, Real) and not (variable.low is None and variable.high is None)
+    outside = bad | variable.outside(value) if bounded and isinstance(variable, Real) else bad
     if not bool(outside.any()):
         return value, None
     if policy == "raise":
-        variable.verify(value[~value.isnan().flatten(1).any(1)] if value.ndim > 1 else value[~value.isnan()],
-                        f"do({name})")
-    return value.clamp(variable.low, variable.high), (outside if policy == "nan" else None)
+        variable.verify(value[~bad], f"do({name})")
+    elif bounded and isinstance(variable, Real):
+        value = value.clamp(variable.low, variable.high)
+    if policy != "nan" and not bool(torch.isfinite(value).all()):
+        raise SupportError(f"do({name}): {int(bad.sum())} value(s) came that are NaN or infinite. Correct the "
+                           'intervention, or give out_of_support="nan" to mark those rows.')
+    blank = torch.full_like(value, variable.placeholder())
+    return torch.where(torch.isfinite(value), value, blank), (outside if policy == "nan" else None)
+
+
+def _supported_category(
+    value: Tensor, variable: Categorical, name: str, policy: OutOfSupport
+) -> tuple[Tensor, Tensor | None]:
+    outside = (value < 0) | (value >= variable.size)
+    if not bool(outside.any()):
+        return value, None
+    if policy == "raise":
+        variable.verify(value, f"do({name})")
+    return value.clamp(0, variable.size - 1), (outside if policy == "nan" else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,10 +60,20 @@ def evaluate(mechanism: Mechanism, noise: Mapping[str, Tensor], parents: Mapping
 
 def flattened(call: Callable[[Any], Tensor], tensors: Mapping[Any, Tensor], events: Mapping[Any, int]) -> Tensor:
     """`call(tensors)` with the batch axes broadcast and folded into one, and unfolded again in the result."""
+    batch, flat = folded(tensors, events)
+    return unfolded(call(flat), batch)
+
+
+def folded(tensors: Mapping[Any, Tensor], events: Mapping[Any, int]) -> tuple[torch.Size, dict[Any, Tensor]]:
+    """The common batch shape, and every tensor with its batch axes broadcast and folded into one."""
     batch = torch.broadcast_shapes(*(t.shape[: t.ndim - events[key]] for key, t in tensors.items()))
     flat = {}
     for key, tensor in tensors.items():
         event = tensor.shape[tensor.ndim - events[key] :]
-        flat[key] = tensor.expand(*batch, *event).reshape(-1, *event)
-    result = call(flat)
-    return result.reshape(*batch, *result.shape[1:])
+        flat[key] = tensor.expand(*batch, *event).reshape(math.prod(batch), *event)
+    return batch, flat
+
+
+def unfolded(flat: Tensor, batch: torch.Size) -> Tensor:
+    """The first axis of `flat` as the axes `batch`."""
+    return flat.reshape(*batch, *flat.shape[1:])

@@ -47,7 +47,10 @@ class Info(Mapping[str, Abducted]):
     """
 
     def __init__(
-        self, variables: Mapping[str, Abducted], assumptions: Sequence[str] = (), actions: Mapping[str, str] | None = None
+        self,
+        variables: Mapping[str, Abducted],
+        assumptions: Sequence[str] = (),
+        actions: Mapping[str, str] | None = None,
     ) -> None:
         self._variables = dict(variables)
         self.assumptions = tuple(assumptions)
@@ -183,24 +186,26 @@ def joined(records: Sequence[Record]) -> Record:
 
     noise = {n: {part: join([r.noise[n][part] for r in records]) for part in parts} for n, parts in first.noise.items()}
     factual = {n: join([r.factual[n] for r in records]) for n in first.factual}
-    return Record(noise, factual, rows, first.samples, joined_info([r.info for r in records]))
+    info = joined_info([r.info for r in records], [r.rows for r in records])
+    return Record(noise, factual, rows, first.samples, info)
 
 
-def joined_info(infos: Sequence[Info]) -> Info:
-    """One `Info` from those of consecutive rows; diagnostics of rows are concatenated."""
+def joined_info(infos: Sequence[Info], rows: Sequence[int]) -> Info:
+    """One `Info` from those of consecutive batches of `rows` rows; diagnostics of rows are concatenated."""
+    shares = [n / sum(rows) for n in rows]
 
     def join(name: str) -> Abducted:
         parts = [info[name] for info in infos]
         ess = [p.effective_sample_size for p in parts]
         khat = [p.pareto_k for p in parts]
-        replays = [p.replay for p in parts if p.replay is not None]
+        replays = [(p.replay, share) for p, share in zip(parts, shares, strict=True) if p.replay is not None]
         return dataclasses.replace(
             parts[0],
             how=" / ".join(dict.fromkeys(p.how for p in parts)),
             effective_sample_size=None if any(e is None for e in ess) else torch.cat([e for e in ess if e is not None]),
             pareto_k=None if any(k is None for k in khat) else torch.cat([k for k in khat if k is not None]),
             notes=tuple(dict.fromkeys(note for p in parts for note in p.notes)),
-            replay=(lambda: torch.stack([replay() for replay in replays]).mean()) if replays else None,
+            replay=(lambda: torch.stack([replay() * share for replay, share in replays]).sum()) if replays else None,
         )
 
     return Info({name: join(name) for name in infos[0]}, infos[0].assumptions, infos[0].actions)

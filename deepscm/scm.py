@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast, overload
@@ -13,14 +14,14 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from deepscm.errors import CapabilityError, DataError, DeviceError, GraphError, MechanismError
+from deepscm.errors import CapabilityError, DataError, DeviceError, GraphError, InterventionError, MechanismError
 from deepscm.graph import CausalGraph
 from deepscm.interpretations import Abduct, Assignment, Interpretation, Predict, Score, ready
 from deepscm.interventions import Intervention, Replace, as_intervention
 from deepscm.mechanisms.base import Mechanism
 from deepscm.program import assign, flattened
 from deepscm.record import Abducted, Info, Record, Result, joined, joined_info
-from deepscm.streams import Generator, Streams, resolve
+from deepscm.streams import Generator, Streams, branch, resolve
 from deepscm.variables import Variable
 
 World = Mapping[str, Any]
@@ -53,7 +54,8 @@ class Node:
     def links(self) -> dict[str, str]:
         """The mechanism's parent names -> the graph's."""
         if isinstance(self.parents, str):
-            raise GraphError(f"parents={self.parents!r} came as a string; a list of names is expected: [{self.parents!r}].")
+            raise GraphError(f"parents={self.parents!r} came as a string; a list of names is expected: "
+                             f"[{self.parents!r}].")
         if isinstance(self.parents, Mapping):
             return dict(self.parents)
         if len(set(self.parents)) < len(self.parents):
@@ -67,7 +69,9 @@ class CausalVariable(PyroModule):
     The mechanism stays a plain `nn.Module` that Pyro's global parameter store never sees.
     """
 
-    def __init__(self, name: str, variable: Variable, mechanism: Mechanism, links: Mapping[str, str], observed: bool) -> None:
+    def __init__(
+        self, name: str, variable: Variable, mechanism: Mechanism, links: Mapping[str, str], observed: bool
+    ) -> None:
         super().__init__()
         self.name, self.variable, self.links, self.observed = name, variable, dict(links), observed
         self._modules["mechanism"] = mechanism
@@ -181,8 +185,8 @@ class SCM(PyroModule):
         try:
             return super().to(*args, **kwargs)
         except (RuntimeError, AssertionError) as error:
-            raise DeviceError(f"the model cannot be moved to {args or kwargs}: {error}. Use an available device, such as "
-                              '"cpu".') from error
+            raise DeviceError(f"the model cannot be moved to {args or kwargs}: {error}. Use an available device, such "
+                              'as "cpu".') from error
 
     def __repr__(self) -> str:
         lines = []
@@ -220,14 +224,15 @@ class SCM(PyroModule):
             raise DataError("NaN came in the evidence of a scored program; leave whole variables out instead.")
         for name in values:
             if self[name].density == "none":
-                raise CapabilityError(f"{name}: {type(self[name]).__name__} has no density, so it cannot be evidence in a "
-                                      "scored program.")
+                raise CapabilityError(f"{name}: {type(self[name]).__name__} has no density, so it cannot be evidence "
+                                      "in a scored program; leave it out.")
 
         def step(assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
             name, mechanism = assignment.name, assignment.mechanism
             if name not in values:
                 return self.place(name)(world)
-            tensors = {("parent", own): v for own, v in assignment.pick(world).items()} | {("value", name): values[name]}
+            tensors = {("parent", own): v for own, v in assignment.pick(world).items()}
+            tensors["value", name] = values[name]
             events = {("parent", own): mechanism.parents[own].event_dim for own in assignment.links}
             events["value", name] = assignment.variable.event_dim
             score = flattened(
@@ -248,7 +253,7 @@ class SCM(PyroModule):
     def sample(self, n: int, do: World | None = None, **options: Any) -> Result: ...
     @overload
     def sample(self, n: int, do: Sequence[World], **options: Any) -> list[Result]: ...
-    def sample(
+    def sample(  # type: ignore[misc]  # the options are the implementation's keywords
         self,
         n: int,
         do: World | Sequence[World] | None = None,
@@ -273,12 +278,12 @@ class SCM(PyroModule):
         Returns:
             Values by variable, `(n, *shape)`; a list of them for a list of interventions.
         """
-        if n < 1:
-            raise DataError(f"sample: n={n} came; at least one row is expected.")
+        n = _count("n", n)
 
         def batch(rows: range, source: Generator) -> list[Result]:
-            noise = {name: a.mechanism.draw(len(rows), source) for name, a in self.assignments.items()}
-            info = Info({name: Abducted("prior", a.mechanism.assumption) for name, a in self.assignments.items()}, ASSUMPTIONS)
+            made = {name: a.mechanism for name, a in self.assignments.items()}
+            noise = {name: m.draw(len(rows), branch(source, f"sample:{name}")) for name, m in made.items()}
+            info = Info({name: Abducted("prior", m.assumption) for name, m in made.items()}, ASSUMPTIONS)
             worlds = self._worlds(self._rows(do, rows, n))
             return self._predict(Record(noise, {}, len(rows), None, info), worlds, True, source)
 
@@ -320,19 +325,20 @@ class SCM(PyroModule):
             InferenceError: importance weights that collapse.
         """
         values, present, rows = self.observe(evidence)
-        wanted = set(self.graph.nodes if nodes is None else (self.graph.require(name) for name in nodes))
+        wanted = set(self._named(nodes))
+        draws = 1 if num_samples is None else _count("num_samples", num_samples)
 
         def batch(chunk: range, source: Generator) -> list[Record]:
             return [self._abduct(values, present, chunk, wanted, num_samples, source, options)]
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            return self._batched(batch, rows, num_samples or 1, seed, generator, batch_size, progress)[0]
+            return self._batched(batch, rows, draws, seed, generator, batch_size, progress)[0]
 
     @overload
     def predict(self, record: Record, do: World | None = None, **options: Any) -> Result: ...
     @overload
     def predict(self, record: Record, do: Sequence[World], **options: Any) -> list[Result]: ...
-    def predict(
+    def predict(  # type: ignore[misc]
         self,
         record: Record,
         do: World | Sequence[World] | None = None,
@@ -352,7 +358,7 @@ class SCM(PyroModule):
             grad: keep the computation differentiable.
         """
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            source = resolve(None, generator, record.flat, self.device) if seed is None else _streams(
+            source = self._source(seed, generator, record.rows) or _streams(
                 seed, range(record.rows), record.samples or 1, self.device)
             results = self._predict(record, self._worlds(do), replay, source)
         return results if _several(do) else results[0]
@@ -402,13 +408,14 @@ class SCM(PyroModule):
         """
         values, present, rows = self.observe(evidence)
         wanted = self._needed(self._worlds(do), replay)
+        draws = 1 if num_samples is None else _count("num_samples", num_samples)
 
         def batch(chunk: range, source: Generator) -> list[Result]:
             record = self._abduct(values, present, chunk, wanted, num_samples, source, options)
             return self._predict(record, self._worlds(self._rows(do, chunk, rows)), replay, source)
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            results = self._batched(batch, rows, num_samples or 1, seed, generator, batch_size, progress)
+            results = self._batched(batch, rows, draws, seed, generator, batch_size, progress)
         return results if _several(do) else results[0]
 
     def log_prob(
@@ -426,16 +433,17 @@ class SCM(PyroModule):
             CapabilityError: a mechanism without a density.
         """
         tensors, present, _ = self.observe(values)
-        wanted = tuple(self.graph.nodes if nodes is None else (self.graph.require(name) for name in nodes))
+        wanted = self._named(nodes)
         need = {*wanted, *(parent for name in wanted for parent in self.graph.parents(name))}
         lacking = sorted(name for name in need if name not in tensors or present[name] is not None)
         if lacking:
-            raise DataError(f"log_prob: values of {', '.join(lacking)} are missing or NaN; give complete rows, or score "
-                            "other variables with nodes=[...].")
+            raise DataError(f"log_prob: values of {', '.join(lacking)} are missing or NaN; give complete rows, or "
+                            "score other variables with nodes=[...].")
         interpretation = Score({name: tensors.get(name, torch.empty(0)) for name in self.graph.nodes}, wanted)
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
             self.walk(interpretation)
-        return Result({name: interpretation.scores[name] for name in wanted}, {name: self[name].density for name in wanted})
+        scores = {name: interpretation.scores[name] for name in wanted}
+        return Result(scores, {name: self[name].density for name in wanted})
 
     # -- training, files: the layers above, reached lazily -----------------------------------------------------------
 
@@ -466,9 +474,13 @@ class SCM(PyroModule):
         Raises:
             DataError: unknown or latent variables, columns of different lengths, no variable at all.
         """
+        if not hasattr(evidence, "keys"):
+            raise DataError(f"values came as {type(evidence).__name__}; a dict of columns by variable, or a DataFrame, "
+                            'is expected: {"x": [1.0, 2.0]}.')
         unknown = [str(name) for name in evidence if name not in self.graph]
         if unknown:
-            raise DataError(f"unknown variable(s) {', '.join(unknown)} came; the model has {', '.join(self.graph.nodes)}.")
+            raise DataError(f"unknown variable(s) {', '.join(unknown)} came; the model has "
+                            f"{', '.join(self.graph.nodes)}. Drop or rename those columns.")
         values: dict[str, Tensor] = {}
         present: dict[str, Tensor | None] = {}
         for name in self.graph.nodes:
@@ -477,8 +489,8 @@ class SCM(PyroModule):
             place = self.place(name)
             if not place.observed:
                 raise DataError(f"{name}: values came for a variable declared observed=False; leave it out.")
-            mechanism = place.assignment.mechanism
-            values[name], present[name] = place.variable.read(evidence[name], name, mechanism.dtype, mechanism.prepared.device)
+            own, device = place.assignment.mechanism.dtype, place.assignment.mechanism.prepared.device
+            values[name], present[name] = place.variable.read(evidence[name], name, own, device)
         lengths = {name: len(value) for name, value in values.items()}
         if not lengths:
             raise DataError(f"no variable came; the model has {', '.join(self.graph.nodes)}.")
@@ -505,18 +517,22 @@ class SCM(PyroModule):
 
             return abduct(self, chunk, holes, num_samples=num_samples, generator=source, **options)
         if options:
-            raise DataError(f"unknown option(s) {', '.join(options)} came; the evidence is complete, so no inference runs.")
+            raise DataError(f"unknown option(s) {', '.join(options)} came; the evidence is complete, so no inference "
+                            "runs. Leave them out.")
         interpretation = Abduct(chunk, wanted, source, num_samples or 1)
         self.walk(interpretation)
         info = Info(interpretation.info, ASSUMPTIONS)
         return Record(interpretation.noise, chunk, len(rows), num_samples, info)
 
-    def _predict(self, record: Record, worlds: Sequence[dict[str, Intervention]], replay: bool, source: Generator) -> list[Result]:
+    def _predict(
+        self, record: Record, worlds: Sequence[dict[str, Intervention]], replay: bool, source: Generator
+    ) -> list[Result]:
         variables = self.variables
         shared: dict[str, Tensor] = {}  # the quantiles of Draw, one set a variable for all worlds
         results = []
         for world in worlds:
-            actions = {name: ready(do, self.place(name).assignment, record, source, variables) for name, do in world.items()}
+            places = {name: self.place(name).assignment for name in world}
+            actions = {name: ready(do, places[name], record, source, variables) for name, do in world.items()}
             for name, action in actions.items():
                 if action.quantiles is not None:
                     action.quantiles = shared.setdefault(name, action.quantiles)
@@ -539,10 +555,20 @@ class SCM(PyroModule):
                 rewired[name] = tuple(dict.fromkeys((*parents, *kept)))
         return self.graph.mutilate(rewired) if rewired else None
 
+    def _named(self, nodes: Collection[str] | None) -> tuple[str, ...]:
+        """The given variables, or all."""
+        if isinstance(nodes, str):
+            raise DataError(f"nodes={nodes!r} came as a string; a list of names is expected: [{nodes!r}].")
+        return self.graph.nodes if nodes is None else tuple(self.graph.require(name) for name in nodes)
+
     def _worlds(self, do: World | Sequence[World] | None) -> list[dict[str, Intervention]]:
-        worlds = [do or {}] if not _several(do) else list(cast(Sequence[World], do))
+        worlds = list(cast(Sequence[World], do)) if _several(do) else [cast(World, do or {})]
         if not worlds:
-            raise DataError("an empty list of interventions came; give at least one world, {} for no action.")
+            raise InterventionError("an empty list of interventions came; give at least one world, {} for no action.")
+        for world in worlds:
+            if not isinstance(world, Mapping):
+                raise InterventionError(f"do={do!r:.80} came; a dict by variable, or a list of dicts, is expected: "
+                                        'do={"x": 1.0}.')
         return [{self.graph.require(name): as_intervention(value) for name, value in world.items()} for world in worlds]
 
     def _needed(self, worlds: Sequence[Mapping[str, Intervention]], replay: bool) -> set[str]:
@@ -556,9 +582,8 @@ class SCM(PyroModule):
             for name in reached:
                 action = world.get(name)
                 upstream = any(parent in reached for parent in self.graph.parents(name))
-                if action is None or (isinstance(action, Replace) and self[name].abduction != "none"):
-                    needed.add(name)
-                elif action is not None and upstream and (action.needs_natural or action.where is not None):
+                surrogate = isinstance(action, Replace) and self[name].abduction != "none"
+                if action is None or surrogate or (upstream and (action.needs_natural or action.where is not None)):
                     needed.add(name)
         return needed
 
@@ -570,11 +595,20 @@ class SCM(PyroModule):
         def cut(name: str, value: Any) -> Intervention:
             action = as_intervention(value)
             event = self.place(self.graph.require(name)).variable.event_dim
-            fields = {f: _cut(getattr(action, f), event, rows, n) for f in ("value", "delta") if hasattr(action, f)}
-            return dataclasses.replace(action, where=_cut(action.where, 0, rows, n), **fields)
+            given = {"where": 0} | {field: event for field in ("value", "delta") if hasattr(action, field)}
+            fields = {field: _cut(getattr(action, field), depth, rows, n, name) for field, depth in given.items()}
+            return dataclasses.replace(action, **fields)
 
         worlds = [{name: cut(name, v) for name, v in w.items()} for w in ([do] if not _several(do) else do)]
         return worlds if _several(do) else worlds[0]
+
+    def _source(self, seed: Any, generator: torch.Generator | None, n: int) -> torch.Generator | None:
+        """The generator to draw from; None where a seed asks for row streams."""
+        if seed is None or generator is not None:
+            return cast(torch.Generator, resolve(seed, generator, n, self.device))
+        if not isinstance(seed, int) and np.ndim(seed) and len(seed) != n:
+            raise DataError(f"seed: {len(seed)} row seeds came for {n} rows; give one seed, or one a row.")
+        return None
 
     def _batched(
         self,
@@ -587,16 +621,25 @@ class SCM(PyroModule):
         progress: bool | None,
     ) -> list[Any]:
         """Run a query over consecutive rows and join what it returns."""
-        if batch_size is not None and batch_size < 1:
-            raise DataError(f"batch_size={batch_size} came; at least 1 is expected.")
-        step = min(batch_size or n, n)
+        step = n if batch_size is None else min(_count("batch_size", batch_size), n)
         chunks = [range(start, min(start + step, n)) for start in range(0, n, step)]
-        fresh = None if seed is not None and generator is None else resolve(seed, generator, n, self.device)
+        fresh = self._source(seed, generator, n)
         parts: list[list[Any]] = []
         for rows in _bar(chunks, progress):
             source = fresh if fresh is not None else _streams(seed, rows, samples, self.device)
             parts.append(query(rows, source))
         return parts[0] if len(parts) == 1 else [_join(list(pieces)) for pieces in zip(*parts, strict=True)]
+
+
+def _count(name: str, value: Any) -> int:
+    """A positive whole number."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise DataError(f"{name}={value!r} came; a positive integer is expected.") from None
+    if count < 1:
+        raise DataError(f"{name}={count} came; a positive integer is expected.")
+    return count
 
 
 def _several(do: Any) -> bool:
@@ -610,21 +653,24 @@ def _streams(seed: Any, rows: range, samples: int, device: torch.device) -> Stre
     return Streams.of(one, rows, device).repeat(samples)
 
 
-def _cut(value: Any, event_dim: int, rows: range, n: int) -> Any:
+def _cut(value: Any, event_dim: int, rows: range, n: int, name: str) -> Any:
     """The rows' part of a value that is given for each of `n` rows; anything else as it is."""
-    if value is None or callable(value):
+    if value is None:
         return value
-    array = value if hasattr(value, "ndim") else np.asarray(value)
-    by_row = array.ndim > event_dim and len(array) == n and n > 1
-    return array[rows.start : rows.stop] if by_row else value
+    array = value if isinstance(value, Tensor) else np.asarray(value)
+    if array.ndim <= event_dim or len(array) == 1:
+        return value
+    if len(array) != n:  # it might fit a batch by accident
+        raise InterventionError(f"do({name}): {len(array)} values came for {n} rows; give one value or one a row.")
+    return array[rows.start : rows.stop]
 
 
 def _join(pieces: list[Any]) -> Any:
     if isinstance(pieces[0], Record):
         return joined(pieces)
-    info = joined_info([piece.info for piece in pieces])
     samples = pieces[0].samples
     axis = 0 if samples is None else 1
+    info = joined_info([piece.info for piece in pieces], [next(iter(piece.values())).shape[axis] for piece in pieces])
     return Result({name: torch.cat([piece[name] for piece in pieces], axis) for name in pieces[0]}, info, samples)
 
 
