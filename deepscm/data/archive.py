@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def read_split(path: Path) -> Split | None:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _SHAPES}
         _check(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         # Our own cache: what it held can be made again, so a damaged file is no reason to stop.
         warnings.warn(f"{path}: a damaged cache file came ({error}); it is made anew.", stacklevel=2)
         return None

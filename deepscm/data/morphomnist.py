@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,11 +69,19 @@ def _render_chunk(job: tuple[Array, Array, Array]) -> Array:
     return render(*job)
 
 
-def _one_thread() -> None:
-    """Workers share the cores; a thread pool in each would only get in their way."""
+def _start_worker() -> None:
+    """Use one thread, since workers share the cores, and end with the parent even if that is killed."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _results(jobs: list[tuple[Array, Array, Array]], workers: int) -> Iterator[Array]:
@@ -80,7 +89,7 @@ def _results(jobs: list[tuple[Array, Array, Array]], workers: int) -> Iterator[A
         yield from map(_render_chunk, jobs)
         return
     # Spawned, since a fork would copy locks that torch's threads may hold.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         yield from pool.map(_render_chunk, jobs)
 
 

@@ -49,7 +49,7 @@ def _permutation(blocks: int) -> Array:
 
 
 def _shuffled(values: Array) -> Array:
-    """`values` in a fixed random order: ties broken in raster order would shift the axis to one side."""
+    """`values` in a fixed random order: ties broken in raster order or in strides would shift the axis."""
     order = _permutation(-(-len(values) // 1024))
     return values[order[order < len(values)]]
 
