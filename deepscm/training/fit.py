@@ -1,0 +1,215 @@
+"""`scm.fit`: data in, fitted mechanisms and a history out."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from deepscm.errors import TrainingError
+from deepscm.scm import SCM
+from deepscm.training import resume as files
+from deepscm.training.batches import Batches, Source, derive, source, split
+from deepscm.training.history import History
+from deepscm.training.isolation import isolated, seed_all
+from deepscm.training.objectives import Likelihood, Objective, claim, trainable
+from deepscm.training.preparation import frozen, prepare
+
+
+def fit(
+    scm: SCM,
+    data: Any,
+    validation: Any = None,
+    *,
+    nodes: Collection[str] | None = None,
+    objectives: Sequence[Objective] = (),
+    epochs: int = 100,
+    batch_size: int = 256,
+    lr: float | Mapping[str, float] = 1e-3,
+    optimiser: Callable[..., Optimizer] = torch.optim.Adam,
+    options: Mapping[str, Any] | None = None,
+    schedule: str | Callable[[float], float] | None = None,
+    clip: float | None = None,
+    patience: int | None = 10,
+    max_time: float | timedelta | None = None,
+    seed: int = 0,
+    refit: bool = False,
+    folder: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+    accelerator: str = "auto",
+    devices: Any = 1,
+    num_nodes: int = 1,
+    strategy: Any = "auto",
+    precision: Any = None,
+    workers: int = 0,
+    callbacks: Sequence[Any] = (),
+) -> History:
+    """Fit mechanisms to data. The model ends in evaluation mode, with the best weights where there is validation data.
+
+    Every mechanism first sees the whole training columns (`prepare`: scales, supports, frequencies); then those with
+    parameters are trained, by their own likelihood unless an objective claims them. Without `validation` nothing tells a
+    good epoch from a bad one: all epochs run and the last weights stay.
+
+    Args:
+        scm: the model.
+        data: a dict of columns (tensors, arrays), a DataFrame, a torch `Dataset` of dicts or a `DataLoader` of dict
+            batches. In memory, images stay bytes until they are in a batch. Other columns than the model's are ignored.
+        validation: the same, or the share of `data` to hold out (0.1), or None.
+        nodes: fit these only; all others stay as they are, bit by bit.
+        objectives: claim nodes for other training than by likelihood.
+        epochs: passes over the data, at most.
+        batch_size: rows in a step, over all processes, so that results do not depend on how many there are.
+        lr: learning rate, or rates by node.
+        optimiser: a class of `torch.optim`.
+        options: of the optimiser; under a node's name, for that node alone.
+        schedule: factor of the learning rate as a function of the share of the run that is done; "cosine", or a function.
+        clip: largest norm of a mechanism's gradient.
+        patience: a node stops after so many epochs without a better validation loss, the run when all have; None never.
+        max_time: seconds, or a timedelta, after which no epoch begins.
+        seed: of the order of rows and of all noise in training; same seed, same numbers.
+        refit: prepare anew even what was prepared before.
+        folder: where to write logs (`logs/metrics.csv`, TensorBoard) and the state of the run after every epoch. Nothing
+            is written anywhere without it. Several machines need a folder that all of them see.
+        resume: go on from the state in `folder`, to the losses of an uninterrupted run; starts anew if there is none.
+        progress: show a progress bar; by default where there is a terminal or a notebook.
+        accelerator: "auto" (a GPU if there is one), "cpu", "gpu", "mps", "tpu", ...: any of Lightning's.
+        devices, num_nodes, strategy: as Lightning's Trainer. With "ddp" the script is run once a process, so its entry
+            must be guarded by `if __name__ == "__main__":`.
+        precision: as Lightning's Trainer, for instance "bf16-mixed".
+        workers: processes that read a `Dataset`.
+        callbacks: further Lightning callbacks.
+
+    Returns:
+        Losses by epoch, and which epoch was kept for each node.
+
+    Raises:
+        DataError: data that do not fit the model: missing columns, NaN, wrong shapes, no rows.
+        TrainingError: settings that make no sense, a loss that is not finite (the best weights are back then), a state
+            that cannot be resumed.
+        DeviceError: an accelerator that is unknown or not there.
+
+    Example:
+        >>> from deepscm import SCM, Node, Real
+        >>> from deepscm.mechanisms import AdditiveNoise
+        >>> scm = SCM(x=Node(Real(), AdditiveNoise()), y=Node(Real(), AdditiveNoise(), parents=["x"]))
+        >>> x = torch.linspace(-1, 1, 64)
+        >>> history = fit(scm, {"x": x, "y": 2 * x + 0.1 * x.roll(5)}, validation=0.25, epochs=2)
+        >>> len(history), scm.training
+        (2, False)
+    """
+    check_settings(epochs, batch_size, lr, patience, clip, folder, resume)
+    objectives = list(objectives)
+    wanted, rest = claim(scm, nodes, objectives)
+    learners = [name for name in rest if trainable(scm[name])]
+    home, device = Path(folder) if folder is not None else None, scm.device
+    with isolated(), frozen(scm, wanted):
+        seed_all(derive(seed, "start"))
+        every = [*objectives, *([Likelihood(learners, lr, optimiser, options)] if learners else [])]
+        train, held_out = sources(scm, data, validation, every, rest, batch_size, seed, workers)
+        prepare(scm, wanted, train, refit)
+        if not every:
+            return History(prepared=tuple(rest), reason="nothing to train")
+        for objective in every:
+            objective.attach(scm)
+        from deepscm.training.module import Settings, Training
+
+        limit = max_time.total_seconds() if isinstance(max_time, timedelta) else max_time
+        settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, home, plain({
+            "nodes": {o.name: o.nodes for o in every}, "seed": seed, "batch_size": batch_size, "lr": lr,
+            "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out)}))
+        module = Training(scm, every, settings, train, held_out)
+        module.history.prepared = tuple(name for name in rest if name not in learners)
+        if home is not None:
+            continued(module, home, resume)
+        try:
+            if module.start < epochs and module.active:
+                from deepscm.training.trainer import launch
+
+                launch(module, {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes,
+                                "strategy": strategy, "precision": precision}, progress, callbacks)
+            else:
+                module.finish()
+        finally:
+            scm.to(device)
+            scm.eval()
+    return module.history
+
+
+def check_settings(
+    epochs: int, batch_size: int, lr: float | Mapping[str, float], patience: int | None, clip: float | None,
+    folder: Any, resume: bool,
+) -> None:
+    """Raise `TrainingError` for settings that make no sense."""
+    whole = {"epochs": epochs, "batch_size": batch_size, "patience": 1 if patience is None else patience}
+    for name, value in whole.items():
+        if value < 1:
+            raise TrainingError(f"{name}={value} came; at least 1 is expected.")
+    rates = dict(lr) if isinstance(lr, Mapping) else {"lr": lr}
+    for name, rate in {**rates, "clip": 1.0 if clip is None else clip}.items():
+        if not (rate > 0 and math.isfinite(rate)):
+            raise TrainingError(f"{name}: {rate} came; a positive number is expected.")
+    if resume and folder is None:
+        raise TrainingError("resume=True came without a folder; give the folder of the run that is to go on.")
+
+
+def sources(
+    scm: SCM, data: Any, validation: Any, objectives: Sequence[Objective], rest: Sequence[str], size: int, seed: int,
+    workers: int,
+) -> tuple[Source, Source | None]:
+    """Training and validation batches with the columns that somebody reads."""
+    names = {name for node in rest for name in (node, *scm.graph.parents(node))}
+    for objective in objectives:
+        names |= objective.columns() if isinstance(objective, Likelihood) is False else set()
+    if isinstance(validation, (int, float)) and not isinstance(validation, bool):
+        data, validation = split(data, float(validation), scm, names, seed)
+    train = source(data, scm, names, size, seed, "training data", workers=workers)
+    if validation is None:
+        return train, None
+    return train, source(validation, scm, names, size, seed, "validation data", shuffle=False, workers=workers)
+
+
+def factor(schedule: str | Callable[[float], float] | None) -> Callable[[float], float] | None:
+    """The learning rate's factor as a function of the share of the run that is done."""
+    if schedule is None or callable(schedule):
+        return schedule
+    if schedule != "cosine":
+        raise TrainingError(f"schedule={schedule!r} came; \"cosine\", a function, or None is expected.")
+    return cosine
+
+
+def cosine(share: float) -> float:
+    """From 1 to 0 along half a cosine.
+
+    Example:
+        >>> cosine(0.0), round(cosine(0.5), 3)
+        (1.0, 0.5)
+    """
+    return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def rows(batches: Source | None) -> int | None:
+    """How many rows there are, where that is known."""
+    return len(batches.table) if isinstance(batches, Batches) else None
+
+
+def plain(values: Any) -> Any:
+    """Plain JSON values, to compare the settings of two runs."""
+    return json.loads(json.dumps(values, default=repr))
+
+
+def continued(module: Any, folder: Path, resume: bool) -> None:
+    """Take the state of an interrupted run, or clear that of an earlier one."""
+    state = files.read(folder) if resume else None
+    if state is not None:
+        module.go_on(*state)
+        module.history.reason = "" if module.active and module.start < module.epochs else module.history.reason
+    elif not resume:
+        files.clear(folder)

@@ -1,0 +1,301 @@
+"""One Lightning module for all objectives, by manual optimisation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from deepscm.errors import TrainingError
+from deepscm.scm import SCM
+from deepscm.training import resume
+from deepscm.training.batches import Source, convert, derive, world
+from deepscm.training.history import Epoch, History
+from deepscm.training.isolation import seed_all
+from deepscm.training.keeper import Keeper
+from deepscm.training.meter import Meter
+from deepscm.training.objectives import Objective
+
+_CHECK_EVERY = 50  # steps between looks at the losses on an accelerator, where each look waits for it
+
+
+@dataclasses.dataclass
+class Settings:
+    """How a run is done."""
+
+    epochs: int
+    seed: int
+    patience: int | None
+    clip: float | None = None
+    schedule: Callable[[float], float] | None = None
+    max_time: float | None = None
+    folder: Path | None = None
+    fingerprint: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Training(pl.LightningModule):
+    """Runs the objectives' steps, watches validation, keeps the best weights and writes the resume file."""
+
+    def __init__(
+        self, scm: SCM, objectives: Sequence[Objective], settings: Settings, train: Source, validation: Source | None
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.scm, self.settings, self.train_source, self.validation_source = scm, settings, train, validation
+        self.variables = scm.variables
+        self.dtypes = {name: scm[name].dtype for name in scm.graph.nodes}
+        self.objectives = nn.ModuleList(objectives)
+        self.units = [set(objective.units()) for objective in objectives]
+        units: dict[str, list[nn.Module]] = {}
+        for objective in objectives:
+            for name, modules in objective.units().items():
+                if name in units:
+                    raise TrainingError(f"two objectives call something {name!r}; give one of them another name=...")
+                units[name] = modules
+        # No unit can stop where nothing is validated.
+        self.keeper = Keeper(units, settings.patience if validation is not None else None)
+        self.history = History()
+        self.start = 0  # epochs done before, by the run that this one resumes
+        self.pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self.train_meter, self.validation_meter = Meter(), Meter()
+        self.clock = self.began = 0.0
+
+    # -- set-up -----------------------------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> list[Objective]:
+        """Objectives with something left to improve."""
+        pairs = zip(self.objectives, self.units, strict=True)
+        return [cast(Objective, o) for o, units in pairs if units - cast(Objective, o).stopped]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is running, from 1."""
+        return self.start + self.trainer.current_epoch + 1
+
+    @property
+    def epochs(self) -> int:
+        """The epochs to run at most."""
+        return self.settings.epochs
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """All optimisers of all objectives."""
+        made = [optimiser for objective in self.objectives for optimiser in cast(Objective, objective).optimisers()]
+        if not made:
+            raise TrainingError("the objectives have no optimiser; `optimisers` must return at least one.")
+        return made
+
+    def on_train_start(self) -> None:
+        """Find the optimisers' handles; go on where the resumed run was."""
+        handles = self.optimizers()
+        self.handles = {id(h.optimizer): h for h in (handles if isinstance(handles, list) else [handles])}
+        for handle in self.handles.values():
+            for group in handle.optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+        if self.pending is not None:
+            tensors, header = self.pending
+            resume.unpack_optimisers([h.optimizer for h in self.handles.values()], tensors, header["optimisers"])
+            self.trainer.precision_plugin.load_state_dict(header["precision"])
+            self.pending = None
+        self.began = time.monotonic()
+
+    def train_modes(self) -> None:
+        """Training mode for what is trained, evaluation mode for all else."""
+        self.eval()
+        for kept in self.keeper.kept.values():
+            for module in kept.modules:
+                module.train()
+        for objective in self.objectives:
+            objective.train()
+
+    # -- steps ------------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Every epoch seeds all random numbers, so that a resumed run draws the same."""
+        self.clock = time.monotonic()
+        self.train_source.epoch = self.epoch
+        self.train_modes()
+        seed_all(derive(self.settings.seed, "epoch", self.epoch, world()[0]))
+
+    def on_validation_epoch_start(self) -> None:
+        """The same random numbers in every validation, so that epochs compare; the first process's buffers for all."""
+        seed_all(derive(self.settings.seed, "validation", world()[0]))
+        if world()[1] > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Bytes become numbers here, after they have travelled."""
+        return convert(batch, self.variables, self.dtypes)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """The steps of every objective."""
+        rows = len(next(iter(batch.values())))
+        if self.settings.schedule is not None:
+            self._schedule(index)
+        for objective in self.active:
+            for number, (optimiser, losses) in enumerate(objective.steps(batch)):
+                named = dict(losses) if isinstance(losses, Mapping) else {_numbered(objective.name, number): losses}
+                total = sum(named.values())
+                self._watch(index, named, total)
+                handle = self.handles[id(optimiser)]
+                handle.zero_grad()
+                self.manual_backward(total)
+                handle.step()
+                self.train_meter.add(named, rows)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip gradients: here they are unscaled."""
+        if self.settings.clip is not None:
+            for group in optimizer.param_groups:  # a group is a mechanism, so that mechanisms stay independent
+                nn.utils.clip_grad_norm_(group["params"], self.settings.clip)
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """The objectives' validation losses."""
+        rows = len(next(iter(batch.values())))
+        for objective in self.active:
+            losses = objective.validate(batch)
+            named = dict(losses) if isinstance(losses, Mapping) else {objective.name: losses}
+            units = objective.units()
+            if len(units) == 1:  # parts of one score add up to it
+                named.setdefault(next(iter(units)), cast(Tensor, sum(named.values())))
+            self.validation_meter.add(named, rows)
+
+    def _schedule(self, index: int) -> None:
+        assert self.settings.schedule is not None
+        batches = self.trainer.num_training_batches
+        share = index / batches if math.isfinite(batches) else 0.0
+        factor = self.settings.schedule((self.epoch - 1 + share) / self.epochs)
+        for handle in self.handles.values():
+            for group in handle.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def _watch(self, index: int, losses: Mapping[str, Tensor], total: Any) -> None:
+        # Several processes must agree before any of them stops, which they do at the end of the epoch.
+        look = total.device.type == "cpu" or index % _CHECK_EVERY == 0
+        if look and world()[1] == 1 and not bool(torch.isfinite(total)):
+            raise _diverged([name for name, loss in losses.items() if not bool(torch.isfinite(loss))], self.epoch)
+
+    # -- end of an epoch --------------------------------------------------------------------------------------------
+
+    def on_train_epoch_end(self) -> None:
+        """Book the epoch, keep weights, write the resume file, decide whether to go on."""
+        train = self.train_meter.means(self.device)
+        validation = self.validation_meter.means(self.device)
+        bad = [name for name, loss in train.items() if not math.isfinite(loss)]
+        if bad:
+            raise _diverged(bad, self.epoch)
+        self.history.epochs.append(Epoch(self.epoch, train, validation, time.monotonic() - self.clock))
+        self.keeper.update(self.epoch, None if self.validation_source is None else validation)
+        self.history.best = self.keeper.best()
+        self._settle(self.epoch)
+        self._decide()
+        if self.settings.folder is not None and self.trainer.is_global_zero:
+            self._write(self.settings.folder)
+        for logger in self.trainer.loggers:
+            logger.log_metrics(self.history.epochs[-1].flat(), step=self.epoch)
+            logger.save()
+
+    def _settle(self, epoch: int) -> None:
+        """Tell the objectives which of their units have stopped improving."""
+        stopped = self.keeper.stopped(epoch)
+        for objective, units in zip(self.objectives, self.units, strict=True):
+            cast(Objective, objective).stopped = stopped & units
+
+    def _decide(self) -> None:
+        elapsed = time.monotonic() - self.began
+        last = self.history.epochs[-1].seconds
+        limit = self.settings.max_time
+        if not self.active:
+            self.history.reason = f"no improvement for {self.settings.patience} epochs"
+        elif limit is not None and self.trainer.strategy.broadcast(elapsed + last > limit):
+            self.history.reason = "time is up"
+        elif self.epoch >= self.epochs:
+            self.history.reason = "all epochs done"
+        if self.history.reason:
+            self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        """End with the best weights."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Put the best weights back, in evaluation mode."""
+        self.keeper.restore()
+        self.history.best = self.keeper.best()
+        self.eval()
+
+    # -- resuming ---------------------------------------------------------------------------------------------------
+
+    def _write(self, folder: Path) -> None:
+        tensors = {f"module.{key}": value for key, value in self.state_dict().items() if isinstance(value, Tensor)}
+        for i, kept in enumerate(self.keeper.kept.values()):
+            for j, state in enumerate(kept.states):
+                tensors |= {f"kept.{i}.{j}.{key}": value for key, value in state.items()}
+        moments, plain = resume.pack_optimisers([h.optimizer for h in self.handles.values()])
+        header = {"epoch": self.epoch, "history": self.history.state(), "fingerprint": self.settings.fingerprint,
+                  "optimisers": plain, "precision": self.trainer.precision_plugin.state_dict(),
+                  "scores": [kept.score for kept in self.keeper.kept.values()]}
+        resume.write(folder, {**tensors, **moments}, header)
+
+    def go_on(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        """Take the state of a run that was interrupted.
+
+        Raises:
+            TrainingError: it was another run.
+        """
+        now, then = self.settings.fingerprint, header["fingerprint"]
+        differing = [key for key in now if now[key] != then.get(key)]
+        if differing:
+            key = differing[0]
+            raise TrainingError(f"{self.settings.folder} holds another run: {key} was {then.get(key)!r}, {now[key]!r} came. "
+                                "Resume with the same model, data and settings, or start again with resume=False.")
+        try:
+            self.load_state_dict({key.removeprefix("module."): value for key, value in tensors.items()
+                                  if key.startswith("module.")}, strict=False)
+        except RuntimeError as error:
+            raise TrainingError(f"{self.settings.folder} holds another run: {error}") from error
+        self.history = History.of(header["history"])
+        for i, (name, kept) in enumerate(self.keeper.kept.items()):
+            kept.epoch, kept.score = self.history.best[name][0], header["scores"][i]
+            kept.states = [{key: tensors[f"kept.{i}.{j}.{key}"].clone() for key in state}
+                           for j, state in enumerate(kept.states)]
+        self.start = header["epoch"]
+        self._settle(self.start)
+        self.pending = (tensors, header)
+
+    def get_extra_state(self) -> Any:
+        """The history, which so finds its way back from processes that were spawned."""
+        return json.dumps(self.history.state())
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take the history back."""
+        self.history = History.of(json.loads(state))
+
+    # -- display ----------------------------------------------------------------------------------------------------
+
+    def postfix(self) -> str:
+        """Losses for the progress bar."""
+        parts = [f"{name} {value:.4g}" for name, value in self.train_meter.last().items()]
+        if self.history.epochs and self.history.epochs[-1].validation:
+            total = sum(self.history.epochs[-1].validation.values())
+            parts.append(f"validation {total:.4g}")
+        return ", ".join(parts)
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 0 else f"{name}.{number + 1}"
+
+
+def _diverged(names: Sequence[str], epoch: int) -> TrainingError:
+    return TrainingError(f"the loss of {', '.join(names) or 'the model'} is not finite in epoch {epoch}; the weights of the "
+                         "best epoch so far were put back. Lower the learning rate (lr=...), clip gradients (clip=1.0), or "
+                         "look for extreme values in the data.")
