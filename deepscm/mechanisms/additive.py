@@ -227,7 +227,7 @@ class AdditiveNoise(LocationFamily):
         given, features = _numbers(f"weights[{name!r}]", weight), width(parent)
         if given.ndim == 0 and features == 1:
             return given.expand(self.size, 1)
-        if given.ndim == 0 and parent.shape == self.variable.shape:
+        if given.ndim == 0 and parent.shape == self.variable.shape and features == self.size:
             return given * torch.eye(self.size, dtype=given.dtype)
         fits = given.shape == (self.size, features) or (given.ndim == 1 and given.numel() == self.size * features)
         if not fits or (given.ndim == 1 and min(self.size, features) > 1):
