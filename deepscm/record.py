@@ -9,6 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+ASSUMPTIONS = (
+    "the causal graph is right",
+    "there are no hidden common causes: noise is independent across variables",
+)
+
 
 @dataclasses.dataclass
 class Abducted:
@@ -18,7 +23,7 @@ class Abducted:
         how: "exact", "posterior", "amortised", "recognition", "importance", "prior" or "observed" (its noise was not
             needed, since no action reaches it).
         assumption: what this takes for granted.
-        effective_sample_size: `(N,)` of the importance weights, where there were any.
+        effective_sample_size: `(N,)` of the importance weights, where there were any; NaN in rows that needed none.
         pareto_k: `(N,)` Pareto k-hat of the importance weights; above 0.7 they are unreliable.
         notes: anything that a reader must know, such as noise that had to be drawn afresh.
     """
@@ -196,16 +201,22 @@ def joined_info(infos: Sequence[Info], rows: Sequence[int]) -> Info:
 
     def join(name: str) -> Abducted:
         parts = [info[name] for info in infos]
-        ess = [p.effective_sample_size for p in parts]
-        khat = [p.pareto_k for p in parts]
         replays = [(p.replay, share) for p, share in zip(parts, shares, strict=True) if p.replay is not None]
         return dataclasses.replace(
             parts[0],
-            how=" / ".join(dict.fromkeys(p.how for p in parts)),
-            effective_sample_size=None if any(e is None for e in ess) else torch.cat([e for e in ess if e is not None]),
-            pareto_k=None if any(k is None for k in khat) else torch.cat([k for k in khat if k is not None]),
+            how=" / ".join(dict.fromkeys(how for p in parts for how in p.how.split(" / "))),
+            effective_sample_size=_by_row([p.effective_sample_size for p in parts], rows),
+            pareto_k=_by_row([p.pareto_k for p in parts], rows),
             notes=tuple(dict.fromkeys(note for p in parts for note in p.notes)),
             replay=(lambda: torch.stack([replay() * share for replay, share in replays]).sum()) if replays else None,
         )
 
     return Info({name: join(name) for name in infos[0]}, infos[0].assumptions, infos[0].actions)
+
+
+def _by_row(pieces: Sequence[Tensor | None], rows: Sequence[int]) -> Tensor | None:
+    """A diagnostic of all rows, NaN for batches that have none; None if no batch has one."""
+    like = next((piece for piece in pieces if piece is not None), None)
+    if like is None:
+        return None
+    return torch.cat([like.new_full((n,), torch.nan) if p is None else p for p, n in zip(pieces, rows, strict=True)])

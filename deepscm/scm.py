@@ -20,16 +20,11 @@ from deepscm.interpretations import Abduct, Assignment, Interpretation, Predict,
 from deepscm.interventions import Intervention, Replace, as_intervention
 from deepscm.mechanisms.base import Mechanism
 from deepscm.program import assign, flattened
-from deepscm.record import Abducted, Info, Record, Result, joined, joined_info
+from deepscm.record import ASSUMPTIONS, Abducted, Info, Record, Result, joined, joined_info
 from deepscm.streams import Generator, Streams, branch, resolve
 from deepscm.variables import Variable
 
 World = Mapping[str, Any]
-
-ASSUMPTIONS = (
-    "the causal graph is right",
-    "there are no hidden common causes: noise is independent across variables",
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -515,10 +510,13 @@ class SCM(PyroModule):
         if holes or len(chunk) < len(self.graph):
             from deepscm.inference.partial import abduct
 
-            return abduct(self, chunk, holes, num_samples=num_samples, generator=source, **options)
-        if options:
-            raise DataError(f"unknown option(s) {', '.join(options)} came; the evidence is complete, so no inference "
-                            "runs. Leave them out.")
+            return abduct(
+                self, chunk, holes, num_samples=num_samples, generator=source, wanted=wanted, **options
+            )
+        if options:  # complete rows need no inference, but a misspelt option is a mistake all the same
+            from deepscm.inference.partial import check
+
+            check(options)
         interpretation = Abduct(chunk, wanted, source, num_samples or 1)
         self.walk(interpretation)
         info = Info(interpretation.info, ASSUMPTIONS)

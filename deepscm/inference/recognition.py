@@ -1,0 +1,288 @@
+"""A network from observed variables to the noise of missing ones: a proposal for importance sampling, or an answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from deepscm.errors import DataError, NotFittedError
+from deepscm.inference.problem import countable
+from deepscm.mechanisms.base import Mechanism
+from deepscm.nn.context import Context, width
+from deepscm.nn.network import perceptron
+from deepscm.noise import Noise, Normal
+from deepscm.spec import Described
+from deepscm.streams import Generator, uniform
+from deepscm.variables import Categorical, Variable
+
+if TYPE_CHECKING:
+    from deepscm.scm import SCM
+
+WIDEST = 256  # a part of the noise with more elements (an image's pixels) stays at its prior
+_LOG_DEVIATION = (-7.0, 1.0)
+_TINY = 2.0**-54
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What the network says about one variable, for a batch of B rows.
+
+    Attributes:
+        logits: log probabilities `(B, K)` of a discrete variable's values; None for others.
+        normals: mean and log standard deviation `(B, *shape)` of each part's normal score: `n` for a part
+            `quantile(Phi(n))`.
+    """
+
+    logits: Tensor | None
+    normals: dict[str, tuple[Tensor, Tensor]]
+
+    def draw(
+        self, mechanism: Mechanism, source: Generator, from_prior: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Noise, its log density under the prior and under the proposal (both of the normal scores).
+
+        Args:
+            mechanism: whose noise it is.
+            source: B streams.
+            from_prior: `(B,)` which rows are drawn from the prior instead.
+        """
+        n, device = len(from_prior), from_prior.device
+        prior = torch.zeros(n, dtype=torch.float64, device=device)
+        proposal, noise = prior, {}
+        for part, kind in mechanism.noise().items():
+            if part not in self.normals:
+                noise[part] = kind.draw(n, source, mechanism.dtype, device)
+                continue
+            mean, log_deviation = (t.double() for t in self.normals[part])
+            standard = torch.special.ndtri(uniform(n, kind.shape, source, device))
+            mask = from_prior.reshape(-1, *[1] * len(kind.shape))
+            score = torch.where(mask, standard, mean + log_deviation.exp() * standard)
+            noise[part] = from_score(kind, score).to(kind.precision(mechanism.dtype))
+            prior = prior + Normal().log_prob(score)
+            proposal = proposal + normal_density(score, mean, log_deviation)
+        return noise, prior, proposal
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a head must produce: logits of `categories` values, or means and deviations of noise parts."""
+
+    categories: int
+    parts: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def size(self) -> int:
+        """Numbers for each row."""
+        return self.categories or 2 * sum(math.prod(shape) for _, shape in self.parts)
+
+
+class Recognition(Described, nn.Module):
+    """`q(noise of hidden variables | observed variables)`, a normal distribution for each part of the noise.
+
+    Each hidden variable has a head that reads the evidence and the values of the hidden variables before it (causes
+    first), so that a joint posterior need not factorise. Noise that is not normal goes through its normal score, and
+    discrete variables with an exact probability are proposed by value (their noise follows from it).
+
+    Args:
+        observed: variables that are read.
+        hidden: variables whose noise is proposed. One that is in both lists is read where it is present.
+        width: of the hidden layers.
+        layers: number of hidden layers, of the shared network and of each head.
+        dropout: chance that an observed variable is hidden from the network in a training row; above zero, one model
+            serves every pattern of missing values.
+
+    Raises:
+        DataError: no variables, or unknown ones when bound.
+
+    Example:
+        >>> from deepscm import SCM, Node, Real
+        >>> from deepscm.mechanisms import AdditiveNoise
+        >>> scm = SCM(
+        ...     x=Node(Real(), AdditiveNoise(bias=0.0, scale=1.0)),
+        ...     y=Node(Real(), AdditiveNoise(weights={"x": 1.0}, bias=0.0, scale=1.0), parents=["x"]),
+        ... )
+        >>> model = Recognition(observed=["y"], hidden=["x"], width=8).fit(scm, steps=300, batch_size=64)
+        >>> draws = scm.abduct({"y": [2.0]}, num_samples=1000, seed=0, method="recognition").factual["x"]
+        >>> abs(draws.mean().item() - 1.0) < 0.2
+        True
+    """
+
+    def __init__(
+        self,
+        observed: Sequence[str],
+        hidden: Sequence[str],
+        *,
+        width: int = 64,
+        layers: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.observed, self.hidden = tuple(observed), tuple(hidden)
+        if not self.observed or not self.hidden:
+            raise DataError(f"Recognition: observed={list(observed)} and hidden={list(hidden)} came; both need a "
+                            "variable.")
+        if not 0 <= dropout < 1:
+            raise DataError(f"Recognition: dropout={dropout} came; a probability below 1 is expected.")
+        both = set(self.observed) & set(self.hidden)
+        if both and not dropout:
+            raise DataError(f"Recognition: {', '.join(sorted(both))} came as observed and as hidden; give dropout= so "
+                            "that the model learns to do without them.")
+        self.width, self.layers, self.dropout = width, layers, dropout
+        self.variables: dict[str, Variable] = {}
+        self.plan: dict[str, Output] = {}
+        self.fitted: Tensor
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    # -- life cycle -------------------------------------------------------------------------------------------------
+
+    @property
+    def bound(self) -> bool:
+        """Whether the networks have been built."""
+        return bool(self.plan)
+
+    def bind(self, scm: SCM) -> Recognition:
+        """Build the networks for an SCM's variables; a second call only checks that they are the same.
+
+        Raises:
+            DataError: unknown variables, or others than those it was built for.
+        """
+        for name in (*self.observed, *self.hidden):
+            scm.graph.require(name)
+        order = tuple(name for name in scm.graph.order if name in self.hidden)
+        variables = {name: scm.place(name).variable for name in (*self.observed, *order)}
+        plan = {name: _plan(scm, name) for name in order}
+        if self.bound:
+            if self.plan != plan or self.variables != variables:
+                raise DataError("this Recognition model was built for other variables; make a new one and fit it.")
+            return self
+        self.variables, self.plan = variables, plan
+        self._build(order)
+        self.to(device=scm.device, dtype=scm.dtype)
+        return self
+
+    def _build(self, order: Sequence[str]) -> None:
+        self.features = nn.ModuleList(Context({name: v}) for name, v in self.variables.items())
+        self.index = {name: i for i, name in enumerate(self.variables)}
+        self.before = {name: order[:i] for i, name in enumerate(order)}
+        sizes = {name: width(v) + 1 for name, v in self.variables.items()}
+        evidence, hidden = sum(sizes[name] for name in self.observed), [self.width] * self.layers
+        self.trunk = perceptron(evidence, self.width, hidden)
+        self.heads, self.shortcuts, self.head_of = nn.ModuleList(), nn.ModuleList(), dict[str, int]()
+        for name in order:
+            outputs = self.plan[name].size
+            if not outputs:
+                continue
+            before = sum(sizes[earlier] for earlier in self.before[name])
+            self.head_of[name] = len(self.heads)
+            network, shortcut = perceptron(self.width + before, outputs, hidden), nn.Linear(evidence + before, outputs)
+            for layer in (network[-1], shortcut):
+                _silence(layer)
+            self.heads.append(network)
+            self.shortcuts.append(shortcut)
+
+    def fit(self, scm: SCM, *, attach: bool = True, **options: Any) -> Recognition:
+        """Train on draws from the SCM itself; see `deepscm.inference.simulation.fit` for the options.
+
+        Args:
+            scm: the model whose posterior is learned; its own parameters stay as they are.
+            attach: make this the SCM's `recognition`, which queries then use and checkpoints contain.
+        """
+        from deepscm.inference.simulation import fit
+
+        fit(self.bind(scm), scm, **options)
+        if attach:
+            scm.recognition = self
+        return self
+
+    # -- use --------------------------------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """Whether the model proposes this variable."""
+        return name in self.head_of
+
+    def covers(self, hidden: Collection[str], observed: Collection[str]) -> bool:
+        """Whether the model proposes all of `hidden` and can do with the evidence `observed`."""
+        return set(hidden) <= set(self.hidden) and (self.dropout > 0 or set(self.observed) <= set(observed))
+
+    def ready(self, scm: SCM) -> Recognition:
+        """The model, bound and in working order.
+
+        Raises:
+            NotFittedError: `fit` has not run.
+        """
+        self.bind(scm)
+        if not bool(self.fitted):
+            raise NotFittedError("the Recognition model has not been trained; call recognition.fit(scm).")
+        return self.eval()
+
+    def encode(
+        self, values: Mapping[str, Tensor], rows: int, visible: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """What the evidence says, `(rows, size)`, for the heads to read.
+
+        Args:
+            values: values of (some of) the observed variables, `(rows, *shape)`.
+            rows: number of rows.
+            visible: rows in which a variable counts as observed, `(rows,)`; all by default.
+        """
+        masks = visible or {}
+        evidence = torch.cat([self._feature(name, values, rows, masks.get(name)) for name in self.observed], 1)
+        return torch.cat([self.trunk(evidence), evidence], 1)
+
+    def head(self, name: str, context: Tensor, world: Mapping[str, Tensor]) -> Head:
+        """The proposal for one variable, given the evidence and the hidden variables before it."""
+        rows = len(context)
+        before = [self._feature(earlier, world, rows, None) for earlier in self.before[name]]
+        trunk, evidence = context[:, : self.width], context[:, self.width :]
+        place, plan = self.head_of[name], self.plan[name]
+        out = self.heads[place](torch.cat([trunk, *before], 1))
+        out = out + self.shortcuts[place](torch.cat([evidence, *before], 1))
+        if plan.categories:
+            return Head(out.double().log_softmax(1), {})
+        mean, log_deviation = out[:, ::2], out[:, 1::2].clamp(*_LOG_DEVIATION)
+        sizes = [math.prod(shape) for _, shape in plan.parts]
+        pairs = zip(plan.parts, mean.split(sizes, 1), log_deviation.split(sizes, 1), strict=True)
+        return Head(None, {part: (m.reshape(rows, *shape), d.reshape(rows, *shape)) for (part, shape), m, d in pairs})
+
+    def _feature(self, name: str, values: Mapping[str, Tensor], rows: int, visible: Tensor | None) -> Tensor:
+        """`(rows, size + 1)`: the value's features and whether it is there at all."""
+        like = cast(Tensor, self.trunk[0].weight)
+        if name not in values:
+            return torch.zeros(rows, width(self.variables[name]) + 1, dtype=like.dtype, device=like.device)
+        here = torch.ones(rows, 1, dtype=like.dtype, device=like.device)
+        if visible is not None:
+            here = visible[:, None].to(like.dtype)
+        return torch.cat([self.features[self.index[name]]({name: values[name]}).to(like.dtype) * here, here], 1)
+
+
+def from_score(kind: Noise, score: Tensor) -> Tensor:
+    """Noise with the given normal score (float64)."""
+    if isinstance(kind, Normal):
+        return score
+    return kind.quantile(torch.special.ndtr(score).clamp(_TINY, 1 - 2 * _TINY))
+
+
+def normal_density(value: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:
+    """`(N,)` log density under independent normals, summed over all axes but the first."""
+    density = Normal().density((value - mean) * (-log_deviation).exp()) - log_deviation
+    return density.flatten(1).sum(1) if density.ndim > 1 else density
+
+
+def _plan(scm: SCM, name: str) -> Output:
+    assignment = scm.place(name).assignment
+    if countable(assignment):
+        return Output(cast(Categorical, assignment.variable).size, ())
+    parts = assignment.mechanism.noise().items()
+    return Output(0, tuple((part, kind.shape) for part, kind in parts if math.prod(kind.shape) <= WIDEST))
+
+
+def _silence(layer: nn.Module) -> None:
+    """Start at the prior: the layer says zero."""
+    assert isinstance(layer, nn.Linear)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
