@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -29,7 +29,6 @@ SCHEMA = 1
 DEFINITION = "scm.json"
 WEIGHTS = "weights.safetensors"
 KINDS = (Described, nn.Module, Noise)
-T = TypeVar("T")
 
 
 def save(
@@ -44,8 +43,8 @@ def save(
         meta: plain values to keep beside the model, such as how it was trained; see `meta`.
 
     Raises:
-        CheckpointError: a full disk, a folder that cannot be written, a mechanism with arguments that are not plain. The
-            earlier checkpoint is then still there.
+        CheckpointError: a full disk, a folder that cannot be written, a mechanism with arguments that are not plain.
+            The earlier checkpoint is then still there.
 
     Example:
         >>> import tempfile
@@ -70,8 +69,8 @@ def save(
         _replace(root, payload, text.encode())
     except OSError as error:
         raise CheckpointError(
-            f"{root}: the checkpoint could not be written ({error.strerror or error}). Free some space or give a folder "
-            "that you may write to; an earlier checkpoint there is still intact."
+            f"{root}: the checkpoint could not be written ({error.strerror or error}). Free some space or give a "
+            "folder that you may write to; an earlier checkpoint there is still intact."
         ) from error
 
 
@@ -183,11 +182,11 @@ def _document(root: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a deepscm checkpoint. Give the folder that scm.save(...) wrote.")
     schema = document.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA:
-        raise CheckpointError(f"{path} has schema {schema!r}, written by deepscm {document.get('deepscm')}; this is deepscm "
-                              f"{deepscm.__version__}, which knows schemas up to {SCHEMA}. Update deepscm.")
+        raise CheckpointError(f"{path} has schema {schema!r}, written by deepscm {document.get('deepscm')}; this is "
+                              f"deepscm {deepscm.__version__}, which knows schemas up to {SCHEMA}. Update deepscm.")
     if "checksum" in document and document["checksum"] != _checksum(document):
-        raise CheckpointError(f"{path} does not match its checksum: it is damaged, or was edited. Restore it from a copy; "
-                              'after an edit on purpose, remove the entry "checksum".')
+        raise CheckpointError(f"{path} does not match its checksum: it is damaged, or was edited. Restore it from a "
+                              'copy; after an edit on purpose, remove the entry "checksum".')
     return document
 
 
@@ -198,7 +197,8 @@ def _payload(root: Path, document: Mapping[str, Any]) -> bytes:
         expected = document["weights"]["sha256"]
         aside = _aside(root, expected)
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{root / DEFINITION} is damaged: it names no weights. Restore it from a copy.") from error
+        raise CheckpointError(f"{root / DEFINITION} is damaged: it names no weights. Restore it from a "
+                              "copy.") from error
     for candidate in (path, aside):
         try:
             payload = candidate.read_bytes()
@@ -210,8 +210,8 @@ def _payload(root: Path, document: Mapping[str, Any]) -> bytes:
             return payload
     if not path.exists():
         raise CheckpointError(f"{path} is missing. Give the folder that scm.save(...) wrote, with both of its files.")
-    raise CheckpointError(f"{path} is damaged or truncated, or belongs to another {DEFINITION}: its digest is not the one "
-                          "stored there. Restore both files from one copy, or save the model again.")
+    raise CheckpointError(f"{path} is damaged or truncated, or belongs to another {DEFINITION}: its digest is not the "
+                          "one stored there. Restore both files from one copy, or save the model again.")
 
 
 def _model(document: Mapping[str, Any], trust: Collection[str], where: str) -> tuple[SCM, dict[str, nn.Module]]:
@@ -235,15 +235,16 @@ def _model(document: Mapping[str, Any], trust: Collection[str], where: str) -> t
 
 
 def _mechanism(entry: Mapping[str, Any], trust: Collection[str]) -> Mechanism:
-    mechanism = _of(Mechanism, rebuild(entry["spec"], trust, KINDS))
+    mechanism: Mechanism = _of(Mechanism, rebuild(entry["spec"], trust, KINDS))
     parents = {own: _of(Variable, rebuild(spec, trust, KINDS)) for own, spec in entry["parents"]}
     mechanism.bind(_of(Variable, rebuild(entry["variable"], trust, KINDS)), parents)
     return mechanism
 
 
-def _of(kind: type[T], value: Any) -> T:
+def _of(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise CheckpointError(f"a {type(value).__name__} came where a {kind.__name__} was expected; the checkpoint is damaged.")
+        raise CheckpointError(f"a {type(value).__name__} came where a {kind.__name__} was expected; the checkpoint is "
+                              "damaged.")
     return value
 
 
@@ -251,4 +252,5 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         return torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise DeviceError(f"device {device!r} came, which torch does not know. Use one such as \"cpu\" or \"cuda:0\".") from error
+        raise DeviceError(f"device {device!r} came, which torch does not know. Use one such as 'cpu' or "
+                          "'cuda:0'.") from error

@@ -25,8 +25,8 @@ def pack(modules: Mapping[str, nn.Module], dtype: str | None) -> tuple[bytes, di
     from safetensors.torch import save
 
     if dtype is not None and dtype not in SHIPPING:
-        raise CheckpointError(f"dtype={dtype!r} came; one of {', '.join(SHIPPING)}, or None for the model's own type, is "
-                              "expected.")
+        raise CheckpointError(f"dtype={dtype!r} came; one of {', '.join(SHIPPING)}, or None for the model's own type, "
+                              "is expected.")
     tensors: dict[str, Tensor] = {}
     types: dict[str, dict[str, str]] = {}
     for key, module in modules.items():
@@ -34,8 +34,8 @@ def pack(modules: Mapping[str, nn.Module], dtype: str | None) -> tuple[bytes, di
         types[key] = {}
         for name, tensor in module.state_dict().items():
             if not isinstance(tensor, Tensor):
-                raise CheckpointError(f"{key}.{name}: a {type(tensor).__name__} came in a state_dict; only tensors can be "
-                                      "stored.")
+                raise CheckpointError(f"{key}.{name}: a {type(tensor).__name__} came in a state_dict; only tensors can "
+                                      "be stored.")
             plain = tensor.detach().cpu()
             if plain.is_floating_point():
                 types[key][name] = str(plain.dtype).removeprefix("torch.")
@@ -86,8 +86,8 @@ def unpack(modules: Mapping[str, nn.Module], tensors: dict[str, Tensor], types: 
         try:
             result = module.load_state_dict(state, strict=False)
         except RuntimeError as error:
-            raise CheckpointError(f"{where} does not fit {type(module).__name__}: {_reason(error)}. The file belongs to "
-                                  "another model, or to another version of this one.") from error
+            raise CheckpointError(f"{where} does not fit {type(module).__name__}: {_reason(error)}. The file belongs "
+                                  "to another model, or to another version of this one.") from error
         if result.missing_keys or result.unexpected_keys:
             raise CheckpointError(
                 f"{where}, {type(module).__name__} ({key}): missing {result.missing_keys or 'nothing'}, unexpected "

@@ -21,12 +21,6 @@ def derive(*parts: Any) -> int:
     return (zlib.crc32(text) << 31) ^ zlib.adler32(text[::-1])
 
 
-def world() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
-    group = torch.distributed
-    return (group.get_rank(), group.get_world_size()) if group.is_available() and group.is_initialized() else (0, 1)
-
-
 class Table:
     """Checked columns in memory, each as compact as it came (bytes stay bytes until they are in a batch).
 
@@ -83,6 +77,11 @@ class Batches:
 
     def __init__(self, table: Table, size: int, seed: int | None = None) -> None:
         self.table, self.size, self.seed, self.epoch = table, size, seed, 0
+        self.rank, self.processes = 0, 1
+
+    def share(self, rank: int, processes: int) -> None:
+        """Take the part of one of several processes."""
+        self.rank, self.processes = rank, processes
 
     def __len__(self) -> int:
         return -(-len(self.table) // self.size)
@@ -92,10 +91,10 @@ class Batches:
         if self.seed is not None:
             generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
             order = torch.randperm(len(self.table), generator=generator)
-        rank, processes = world()
         for batch in order.tensor_split(len(self)):
             # A batch with fewer rows than processes is given to all: none may stay without work.
-            yield self.table.rows(batch[rank::processes] if len(batch) >= processes else batch)
+            alone = len(batch) < self.processes
+            yield self.table.rows(batch if alone else batch[self.rank :: self.processes])
 
 
 class Stream:
@@ -116,6 +115,19 @@ class Stream:
         except TypeError:
             self.length = None
 
+    def share(self, rank: int, processes: int) -> None:
+        """Take the part of one of several processes, where the loader can be divided."""
+        batches = getattr(self.loader, "batch_sampler", None)
+        if isinstance(batches, Dealt):
+            batches.batches.share(rank, processes)
+        elif processes > 1 and plain(self.loader):
+            shuffled = isinstance(self.loader.sampler, RandomSampler)
+            dealt = Dealt(len(self.loader.dataset), self.loader.batch_size, self.seed if shuffled else None)
+            dealt.batches.share(rank, processes)
+            self.loader = DataLoader(self.loader.dataset, batch_sampler=dealt, num_workers=self.loader.num_workers,
+                                     collate_fn=self.loader.collate_fn, pin_memory=self.loader.pin_memory)
+            self.length = len(self.loader)
+
     def __len__(self) -> int:
         if self.length is None:
             raise TypeError("a stream of unknown length")
@@ -124,7 +136,7 @@ class Stream:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         seed = derive(self.seed, "stream", self.epoch)
         sampler = getattr(self.loader, "sampler", None)
-        for source in (self.loader, sampler):
+        for source in (self.loader, sampler, getattr(self.loader, "batch_sampler", None)):
             if isinstance(getattr(source, "generator", None), torch.Generator):
                 source.generator.manual_seed(seed)  # type: ignore[union-attr]
             if callable(getattr(source, "set_epoch", None)):
@@ -132,7 +144,8 @@ class Stream:
         torch.manual_seed(seed)
         for batch in self.loader:
             if not isinstance(batch, Mapping):
-                raise DataError(f"{self.where}: the loader gave a {type(batch).__name__}; dicts of columns are expected.")
+                raise DataError(f"{self.where}: the loader gave a {type(batch).__name__}; dicts of columns are "
+                                "expected.")
             yield Table.of(batch, self.scm, self.names, self.where).columns
 
 
@@ -152,14 +165,14 @@ def source(
     if isinstance(data, Mapping) or hasattr(data, "columns"):
         return Batches(Table.of(data, scm, names, where), size, seed if shuffle else None)
     if isinstance(data, DataLoader):
-        loader = _shared_out(data, seed, shuffle)
+        loader = data
     elif isinstance(data, IterableDataset):
         loader = DataLoader(data, size, num_workers=workers)
     elif isinstance(data, Dataset):
         if len(data) == 0:  # type: ignore[arg-type]
             raise DataError(f"{where}: an empty dataset came; at least one row is expected.")
-        loader = DataLoader(data, batch_sampler=Dealt(len(data), size, seed if shuffle else None),  # type: ignore[arg-type]
-                            num_workers=workers, persistent_workers=workers > 0)
+        dealt = Dealt(len(data), size, seed if shuffle else None)  # type: ignore[arg-type]
+        loader = DataLoader(data, batch_sampler=dealt, num_workers=workers, persistent_workers=workers > 0)
     else:
         raise DataError(f"{where}: a {type(data).__name__} came; a dict of columns, a DataFrame, a torch Dataset or a "
                         "DataLoader of dicts is expected.")
@@ -171,7 +184,6 @@ class Dealt:
 
     def __init__(self, rows: int, size: int, seed: int | None) -> None:
         self.batches = Batches(Table({"row": torch.arange(rows)}), size, seed)
-        self.sampler = self  # where set_epoch is looked for
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch."""
@@ -198,7 +210,8 @@ def split(data: Any, share: float, scm: SCM, names: set[str], seed: int) -> tupl
         generator = torch.Generator().manual_seed(derive(seed, "split"))
         order = torch.randperm(len(data), generator=generator).tolist()  # type: ignore[arg-type]
         return Subset(data, order[count:]), Subset(data, order[:count])
-    raise DataError(f"validation={share} came with a {type(data).__name__}, which cannot be split; give validation data.")
+    raise DataError(f"validation={share} came with a {type(data).__name__}, which cannot be split; give validation "
+                    "data of its own.")
 
 
 def _held_out(rows: int, share: float) -> int:
@@ -210,15 +223,10 @@ def _held_out(rows: int, share: float) -> int:
     return count
 
 
-def _shared_out(loader: DataLoader[Any], seed: int, shuffle: bool) -> Any:
-    """The loader itself, or with several processes one that gives each its share of every batch."""
-    _, processes = world()
-    plain = isinstance(loader.sampler, (RandomSampler, SequentialSampler)) and loader.batch_size is not None
-    if processes == 1 or not plain:
-        return loader
-    dealt = Dealt(len(loader.dataset), loader.batch_size or 1, seed if shuffle else None)  # type: ignore[arg-type]
-    return DataLoader(loader.dataset, batch_sampler=dealt, num_workers=loader.num_workers,  # type: ignore[arg-type]
-                      collate_fn=loader.collate_fn, pin_memory=loader.pin_memory)
+def plain(loader: Any) -> bool:
+    """Whether a loader is made of a dataset and a batch size, so that its batches can be dealt anew."""
+    return (isinstance(loader, DataLoader) and isinstance(loader.sampler, (RandomSampler, SequentialSampler))
+            and loader.batch_size is not None)
 
 
 def _column(scm: SCM, name: str, value: Any, where: str) -> Tensor:
@@ -241,7 +249,9 @@ def _writable(array: Any) -> Any:
     return array if array.flags.writeable else array.copy()
 
 
-def convert(batch: Mapping[str, Tensor], variables: Mapping[str, Variable], dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
+def convert(
+    batch: Mapping[str, Tensor], variables: Mapping[str, Variable], dtypes: Mapping[str, torch.dtype]
+) -> dict[str, Tensor]:
     """A batch in the variables' own types, on whatever device it is."""
     return {name: variables[name].convert(value, dtypes[name]) if name in variables else value
             for name, value in batch.items()}

@@ -55,8 +55,8 @@ def fit(
     """Fit mechanisms to data. The model ends in evaluation mode, with the best weights where there is validation data.
 
     Every mechanism first sees the whole training columns (`prepare`: scales, supports, frequencies); then those with
-    parameters are trained, by their own likelihood unless an objective claims them. Without `validation` nothing tells a
-    good epoch from a bad one: all epochs run and the last weights stay.
+    parameters are trained, by their own likelihood unless an objective claims them. Without `validation` nothing tells
+    a good epoch from a bad one: all epochs run and the last weights stay.
 
     Args:
         scm: the model.
@@ -70,14 +70,15 @@ def fit(
         lr: learning rate, or rates by node.
         optimiser: a class of `torch.optim`.
         options: of the optimiser; under a node's name, for that node alone.
-        schedule: factor of the learning rate as a function of the share of the run that is done; "cosine", or a function.
+        schedule: factor of the learning rate as a function of the share of the run that is done, or "cosine".
         clip: largest norm of a mechanism's gradient.
-        patience: a node stops after so many epochs without a better validation loss, the run when all have; None never.
+        patience: a node stops after so many epochs without a better validation loss, the run when all have; None for
+            never.
         max_time: seconds, or a timedelta, after which no epoch begins.
         seed: of the order of rows and of all noise in training; same seed, same numbers.
         refit: prepare anew even what was prepared before.
-        folder: where to write logs (`logs/metrics.csv`, TensorBoard) and the state of the run after every epoch. Nothing
-            is written anywhere without it. Several machines need a folder that all of them see.
+        folder: where to write logs (`logs/metrics.csv`, TensorBoard) and the state of the run after every epoch.
+            Nothing is written anywhere without it. Several machines need a folder that all of them see.
         resume: go on from the state in `folder`, to the losses of an uninterrupted run; starts anew if there is none.
         progress: show a progress bar; by default where there is a terminal or a notebook.
         accelerator: "auto" (a GPU if there is one), "cpu", "gpu", "mps", "tpu", ...: any of Lightning's.

@@ -20,7 +20,8 @@ class Epoch:
 
     def flat(self) -> dict[str, float]:
         """All of it under "train/<name>" and "validation/<name>"."""
-        losses = {f"{part}/{name}": value for part in ("train", "validation") for name, value in getattr(self, part).items()}
+        parts = {"train": self.train, "validation": self.validation}
+        losses = {f"{part}/{name}": loss for part, means in parts.items() for name, loss in means.items()}
         return {"epoch": self.epoch, **losses, "seconds": self.seconds}
 
 

@@ -40,16 +40,21 @@ def random_states() -> Iterator[None]:
             torch.cuda.set_rng_state_all(devices)
 
 
+def hush() -> None:
+    """Keep Lightning's advice to itself; errors still come through."""
+    warnings.filterwarnings("ignore", module=r"(lightning|pytorch_lightning|torch\.(optim|distributed|utils)).*")
+    warnings.filterwarnings("ignore", message=r".*(num_workers|litlogger|litmodels|LeafSpec|tensorboardX).*")
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning's advice to itself; errors still come through."""
+    """`hush`, for a while."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(lightning|pytorch_lightning|torch\.(optim|distributed|utils)).*")
-        warnings.filterwarnings("ignore", message=r".*(num_workers|litlogger|litmodels|LeafSpec|tensorboardX).*")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        hush()
         try:
             yield
         finally:

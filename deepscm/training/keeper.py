@@ -52,7 +52,8 @@ class Keeper:
 
     def best(self) -> dict[str, tuple[int, float | None]]:
         """Epoch and score by unit; no score without validation."""
-        return {name: (kept.epoch, kept.score if math.isfinite(kept.score) else None) for name, kept in self.kept.items()}
+        return {name: (kept.epoch, kept.score if math.isfinite(kept.score) else None)
+                for name, kept in self.kept.items()}
 
 
 def snapshot(modules: list[nn.Module]) -> list[dict[str, Tensor]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-
-from deepscm.training.batches import world
 
 _FLUSH = 512
 
@@ -18,7 +16,7 @@ class Meter:
     Example:
         >>> meter = Meter()
         >>> meter.add({"x": torch.tensor(1.0)}, 3); meter.add({"x": torch.tensor(5.0)}, 1)
-        >>> meter.means("cpu")
+        >>> meter.means()
         {'x': 2.0}
     """
 
@@ -40,18 +38,14 @@ class Meter:
         """The latest losses."""
         return {name: float(losses[-1]) for name, losses in self.losses.items() if losses}
 
-    def means(self, device: torch.device | str) -> dict[str, float]:
-        """The means over all processes; starts anew."""
+    def means(self, over_all: Callable[[list[float]], list[float]] = list) -> dict[str, float]:
+        """The means, after `over_all` has added up sums and row counts over processes; starts anew."""
         for name in self.losses:
             self._flush(name)
         names = list(self.sums)
-        totals = [self.sums[name] for name in names]
+        totals = over_all([self.sums[name][0] for name in names] + [self.sums[name][1] for name in names])
         self.losses, self.rows, self.sums = {}, {}, {}
-        if world()[1] > 1 and names:
-            both = torch.tensor(totals, dtype=torch.float64, device=device)
-            torch.distributed.all_reduce(both)
-            totals = both.tolist()
-        return {name: total / rows for name, (total, rows) in zip(names, totals, strict=True)}
+        return {name: totals[i] / totals[i + len(names)] for i, name in enumerate(names)}
 
     def _flush(self, name: str) -> None:
         losses, rows = self.losses[name], self.rows[name]

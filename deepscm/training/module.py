@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from deepscm.errors import TrainingError
 from deepscm.scm import SCM
 from deepscm.training import resume
-from deepscm.training.batches import Source, convert, derive, world
+from deepscm.training.batches import Source, convert, derive
 from deepscm.training.history import Epoch, History
-from deepscm.training.isolation import seed_all
+from deepscm.training.isolation import hush, seed_all
 from deepscm.training.keeper import Keeper
 from deepscm.training.meter import Meter
 from deepscm.training.objectives import Objective
@@ -69,6 +69,26 @@ class Training(pl.LightningModule):
         self.clock = self.began = 0.0
 
     # -- set-up -----------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Learn which process this is; it may be a fresh one, which must be as quiet as the first."""
+        hush()
+        for batches in (self.train_source, self.validation_source):
+            if batches is not None:
+                batches.share(self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is the only process."""
+        return self.trainer.world_size == 1
+
+    def _sum(self, values: list[float]) -> list[float]:
+        """The sums over all processes."""
+        if self.alone:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return total.tolist()
 
     @property
     def active(self) -> list[Objective]:
@@ -123,14 +143,13 @@ class Training(pl.LightningModule):
         self.clock = time.monotonic()
         self.train_source.epoch = self.epoch
         self.train_modes()
-        seed_all(derive(self.settings.seed, "epoch", self.epoch, world()[0]))
+        seed_all(derive(self.settings.seed, "epoch", self.epoch, self.global_rank))
 
     def on_validation_epoch_start(self) -> None:
         """The same random numbers in every validation, so that epochs compare; the first process's buffers for all."""
-        seed_all(derive(self.settings.seed, "validation", world()[0]))
-        if world()[1] > 1:
-            for buffer in self.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        seed_all(derive(self.settings.seed, "validation", self.global_rank))
+        for buffer in self.buffers() if not self.alone else ():
+            torch.distributed.broadcast(buffer, 0)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Bytes become numbers here, after they have travelled."""
@@ -181,15 +200,15 @@ class Training(pl.LightningModule):
     def _watch(self, index: int, losses: Mapping[str, Tensor], total: Any) -> None:
         # Several processes must agree before any of them stops, which they do at the end of the epoch.
         look = total.device.type == "cpu" or index % _CHECK_EVERY == 0
-        if look and world()[1] == 1 and not bool(torch.isfinite(total)):
+        if look and self.alone and not bool(torch.isfinite(total)):
             raise _diverged([name for name, loss in losses.items() if not bool(torch.isfinite(loss))], self.epoch)
 
     # -- end of an epoch --------------------------------------------------------------------------------------------
 
     def on_train_epoch_end(self) -> None:
         """Book the epoch, keep weights, write the resume file, decide whether to go on."""
-        train = self.train_meter.means(self.device)
-        validation = self.validation_meter.means(self.device)
+        train = self.train_meter.means(self._sum)
+        validation = self.validation_meter.means(self._sum)
         bad = [name for name, loss in train.items() if not math.isfinite(loss)]
         if bad:
             raise _diverged(bad, self.epoch)
@@ -256,8 +275,9 @@ class Training(pl.LightningModule):
         differing = [key for key in now if now[key] != then.get(key)]
         if differing:
             key = differing[0]
-            raise TrainingError(f"{self.settings.folder} holds another run: {key} was {then.get(key)!r}, {now[key]!r} came. "
-                                "Resume with the same model, data and settings, or start again with resume=False.")
+            raise TrainingError(f"{self.settings.folder} holds another run: {key} was {then.get(key)!r}, {now[key]!r} "
+                                "came. Resume with the same model, data and settings, or start again with "
+                                "resume=False.")
         try:
             self.load_state_dict({key.removeprefix("module."): value for key, value in tensors.items()
                                   if key.startswith("module.")}, strict=False)
@@ -296,6 +316,6 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _diverged(names: Sequence[str], epoch: int) -> TrainingError:
-    return TrainingError(f"the loss of {', '.join(names) or 'the model'} is not finite in epoch {epoch}; the weights of the "
-                         "best epoch so far were put back. Lower the learning rate (lr=...), clip gradients (clip=1.0), or "
-                         "look for extreme values in the data.")
+    return TrainingError(f"the loss of {', '.join(names) or 'the model'} is not finite in epoch {epoch}; the weights "
+                         "of the best epoch so far were put back. Lower the learning rate (lr=...), clip gradients "
+                         "(clip=1.0), or look for extreme values in the data.")

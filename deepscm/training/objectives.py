@@ -22,10 +22,10 @@ Losses = Tensor | Mapping[str, Tensor]
 class Objective(nn.Module, abc.ABC):
     """Trains the mechanisms of its nodes, with networks of its own that are thrown away afterwards.
 
-    A subclass implements `optimisers`, `steps` and `validate`; networks that it needs besides the mechanisms are made in
-    `build`, when `self.scm` is known, as ordinary submodules. Training calls `steps` once a batch, in training mode, and
-    for every pair that it yields clears that optimiser's gradients, propagates the loss and takes one step. So the next
-    loss is computed with the weights already changed, as adversarial training needs it.
+    A subclass implements `optimisers`, `steps` and `validate`; networks that it needs besides the mechanisms are made
+    in `build`, when `self.scm` is known, as ordinary submodules. Training calls `steps` once a batch, in training mode,
+    and for every pair that it yields clears that optimiser's gradients, propagates the loss and takes one step. So the
+    next loss is computed with the weights already changed, as adversarial training needs it.
 
     Args:
         nodes: the nodes that it trains; every node belongs to exactly one objective.
@@ -124,10 +124,9 @@ class Likelihood(Objective):
         parameters = []
         for nodes in self.groups.values():
             own = {key: value for node in nodes for key, value in self.options.get(node, {}).items()}
-            rates = {"lr": self.lr} if not isinstance(self.lr, Mapping) else {
-                "lr": self.lr[node] for node in nodes if node in self.lr}
+            rates = [self.lr[node] for node in nodes if node in self.lr] if isinstance(self.lr, Mapping) else [self.lr]
             weights = [p for p in self.scm[nodes[0]].parameters() if p.requires_grad]
-            parameters.append({"params": weights, "lr": 1e-3, **rates, **own})
+            parameters.append({"params": weights, "lr": rates[0] if rates else 1e-3, **own})
         self.adam = self.optimiser(parameters, **general)
         return [self.adam]
 
@@ -166,7 +165,7 @@ def claim(scm: SCM, nodes: Collection[str] | None, objectives: Sequence[Objectiv
     """The nodes to fit, and those of them that no objective claims.
 
     Raises:
-        TrainingError: a node claimed twice, or claimed but not to be fitted; a node with causes that are never observed.
+        TrainingError: a node claimed twice, or claimed but not to be fitted; a node with causes that are never seen.
     """
     if isinstance(nodes, str):
         nodes = [nodes]

@@ -47,8 +47,8 @@ def write(folder: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
             raise
         atomic.sync(folder)
     except OSError as error:
-        raise TrainingError(f"{folder}: the state of the run could not be written ({error.strerror or error}). Free some "
-                            "space or give another folder; the last state written is intact.") from error
+        raise TrainingError(f"{folder}: the state of the run could not be written ({error.strerror or error}). Free "
+                            "some space or give another folder; the last state written is intact.") from error
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
