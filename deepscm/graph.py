@@ -28,6 +28,9 @@ class CausalGraph:
     """
 
     def __init__(self, parents: Mapping[str, Iterable[str]]) -> None:
+        for name, causes in parents.items():
+            if isinstance(causes, str):
+                raise GraphError(f"{name!r} came with the parents {causes!r}; a list of names is expected.")
         self._parents = {name: tuple(causes) for name, causes in parents.items()}
         self._check_names()
         children: dict[str, list[str]] = {name: [] for name in self._parents}

@@ -94,6 +94,17 @@ class Uniform(Noise):
     def quantile(self, u: Tensor) -> Tensor:
         return u
 
+    def draw(
+        self,
+        n: int,
+        generator: Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        values = super().draw(n, generator, dtype, device)
+        # One float64 in 2^25 would round to 1 in float32, whose logit is infinite.
+        return values.clamp(max=1 - torch.finfo(values.dtype).eps / 2)
+
     def density(self, value: Tensor) -> Tensor:
         inside = (value >= 0) & (value <= 1)
         return torch.where(inside, torch.zeros_like(value), torch.full_like(value, -math.inf))

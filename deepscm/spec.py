@@ -11,10 +11,14 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import numbers
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from deepscm.errors import CheckpointError
+
+# Dicts with exactly these keys mean something else in a description, so they are written as pairs.
+_RESERVED = ({"function"}, {"class", "arguments"}, {"items"})
 
 
 class Described:
@@ -78,16 +82,22 @@ def describe(value: Any) -> Any:
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, (numbers.Integral, numbers.Real)):  # NumPy's
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
+        if not all(isinstance(key, str) for key in value):
+            raise CheckpointError(f"a dict with keys {list(value)!r:.80} cannot be written as plain JSON; keys must be "
+                                  "strings.")
+        plain = {key: describe(item) for key, item in value.items()}
+        return {"items": [[key, item] for key, item in plain.items()]} if set(plain) in _RESERVED else plain
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     if isinstance(value, Described):
-        return {"class": path(type(value)), "arguments": describe(value.arguments)}
+        return {"class": path(type(value)), "arguments": {k: describe(v) for k, v in value.arguments.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        return {"class": path(type(value)), "arguments": describe(fields)}
-    if callable(value) and getattr(value, "__qualname__", "<").isidentifier():
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {"class": path(type(value)), "arguments": fields}
+    if callable(value) and getattr(value, "__qualname__", "<").isidentifier() and isinstance(value.__module__, str):
         return {"function": path(value)}
     raise CheckpointError(
         f"{type(value).__name__} {value!r:.80} cannot be written as plain JSON. Use numbers, strings, lists, dicts, "
@@ -110,11 +120,16 @@ def rebuild(spec: Any, trust: Collection[str] = (), kinds: tuple[type, ...] = (o
         return [rebuild(item, trust, kinds) for item in spec]
     if not isinstance(spec, Mapping):
         return spec
+    if set(spec) == {"items"}:
+        return {key: rebuild(item, trust, kinds) for key, item in _pairs(spec["items"])}
     if set(spec) == {"function"}:
         return _find(spec["function"], trust)
     if set(spec) != {"class", "arguments"}:
         return {key: rebuild(item, trust, kinds) for key, item in spec.items()}
     kind = _find(spec["class"], trust)
+    if not isinstance(spec["arguments"], Mapping):
+        raise CheckpointError(f"{spec['class']} came with arguments {spec['arguments']!r:.80}; a dict is expected. The "
+                              "checkpoint is damaged.")
     if not (isinstance(kind, type) and issubclass(kind, kinds)):
         raise CheckpointError(
             f"{spec['class']} came where one of {', '.join(k.__name__ for k in kinds)} was expected; "
@@ -128,15 +143,33 @@ def rebuild(spec: Any, trust: Collection[str] = (), kinds: tuple[type, ...] = (o
         raise CheckpointError(f"{spec['class']} does not take the stored arguments {arguments}: {error}") from error
 
 
-def _find(where: str, trust: Collection[str]) -> Any:
+def _pairs(items: Any) -> list[Any]:
+    if not isinstance(items, list) or not all(isinstance(item, list) and len(item) == 2 for item in items):
+        raise CheckpointError(f"{items!r:.80} came where a list of (key, value) pairs was expected; the checkpoint is "
+                              "damaged.")
+    return items
+
+
+def _find(where: Any, trust: Collection[str]) -> Any:
+    """The class or function at an import path, if its home is trusted: not what a trusted module itself imported."""
+    if not isinstance(where, str):
+        raise CheckpointError(f"{where!r:.80} came where an import path was expected; the checkpoint is damaged.")
     module, _, name = where.partition(":")
-    package = module.split(".")[0]
-    if package != "deepscm" and module not in trust and package not in trust:
+    if not _trusted(module, trust):
         raise CheckpointError(
             f"the checkpoint names {where}, which is not part of deepscm; nothing was imported. If you know that "
             f'module, load with trust=["{module}"].'
         )
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise CheckpointError(f"the checkpoint names {where}, which cannot be imported: {error}") from error
+    home = getattr(found, "__module__", None)
+    if not callable(found) or not isinstance(home, str) or not _trusted(home, trust):
+        raise CheckpointError(f"the checkpoint names {where}, which is no class or function of a trusted module.")
+    return found
+
+
+def _trusted(module: str, trust: Collection[str]) -> bool:
+    package = module.split(".")[0]
+    return package == "deepscm" or module in trust or package in trust

@@ -88,20 +88,32 @@ class Variable(Described, abc.ABC):
 
     def _tensor(self, value: Any, name: str) -> Tensor:
         if isinstance(value, Tensor):
+            if value.is_complex():
+                raise DataError(f"{name}: a complex tensor came; real numbers are expected for {self}.")
             return value.detach() if not value.requires_grad else value
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"{name}: a {type(value).__name__} came that is no rectangular array ({error}); rows of "
+                            f"one shape are expected for {self}.") from None
         if array.dtype.kind not in "biuf":
             array = self._numbers(array, name)
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)  # torch has no wide unsigned arithmetic
+        elif array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            array = array.astype(np.float64)
+        elif not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         return torch.from_numpy(np.array(array, copy=not array.flags.writeable or not array.flags.c_contiguous))
 
     def _numbers(self, array: np.ndarray, name: str) -> np.ndarray:
         try:
-            return array.astype(np.float64)
+            if array.dtype.kind not in "OUS":
+                raise TypeError  # numpy would turn dates into day counts and drop imaginary parts
+            return np.where(_absent(array), np.nan, array).astype(np.float64)
         except (TypeError, ValueError):
-            raise DataError(f"{name}: values of type {array.dtype} came, such as {array.flat[0]!r}; numbers are "
-                            f"expected for {self}.") from None
+            raise DataError(f"{name}: values of type {array.dtype} came, such as {next(iter(array.flat))!r}; numbers "
+                            f"are expected for {self}.") from None
 
     def _shaped(self, value: Tensor, name: str) -> Tensor:
         expected = f"(N{''.join(f', {s}' for s in self.shape)}{',' if not self.shape else ''})"
@@ -109,9 +121,7 @@ class Variable(Described, abc.ABC):
         if shape[1:] != self.shape or not shape:
             if shape[1:] == (*self.shape, 1) and not self.shape:
                 value = value[:, 0]
-            elif len(self.shape) == 3 and self.shape[0] == 1 and shape[1:] == self.shape[1:]:
-                value = value[:, None]
-            elif self.shape == (1,) and len(shape) == 1:
+            elif self.shape[:1] == (1,) and len(self.shape) in (1, 3) and shape[1:] == self.shape[1:] and shape:
                 value = value[:, None]
             else:
                 raise DataError(f"{name}: shape {shape} came, {expected} is expected for {self}. "
@@ -121,7 +131,7 @@ class Variable(Described, abc.ABC):
         return value
 
     def _key(self) -> tuple[Any, ...]:
-        return (type(self), *sorted((k, repr(v)) for k, v in vars(self).items() if k != "arguments"))
+        return (type(self), *sorted((k, v) for k, v in vars(self).items() if k != "arguments"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Variable) and self._key() == other._key()
@@ -210,8 +220,14 @@ class Categorical(Variable):
     discrete = True
 
     def __init__(self, levels: int | Sequence[str]) -> None:
-        self.names: tuple[str, ...] | None = None if isinstance(levels, int) else tuple(str(name) for name in levels)
-        self.size: int = levels if isinstance(levels, int) else len(tuple(levels))
+        self.names: tuple[str, ...] | None = None
+        if isinstance(levels, (int, np.integer)):
+            self.size = int(levels)
+        elif isinstance(levels, Sequence) and not isinstance(levels, str):
+            self.names = tuple(str(name) for name in levels)
+            self.size = len(self.names)
+        else:
+            raise DataError(f"Categorical: {levels!r} came; a number of categories or a list of names is expected.")
         if self.size < 2:
             raise DataError(f"Categorical: {self.size} categories came; at least two are expected.")
         if self.names is not None and len(set(self.names)) < self.size:
@@ -221,26 +237,33 @@ class Categorical(Variable):
         if value.is_floating_point():
             whole = value.round()
             if not torch.equal(whole, value):
-                raise DataError(f"{self}: fractional values came, such as {value[whole != value][0].item():g}; integers "
-                                f"0..{self.size - 1} are expected.")
+                raise DataError(f"{self}: fractional values came, such as {value[whole != value][0].item():g}; "
+                                f"integers 0..{self.size - 1} are expected.")
             value = whole
         return value.to(torch.int64)
 
     def verify(self, value: Tensor, name: str) -> None:
         if len(value) and bool((value < 0).any() | (value >= self.size).any()):
-            raise DataError(f"{name}: categories from {int(value.min())} to {int(value.max())} came; 0..{self.size - 1} "
-                            "are expected.")
+            raise DataError(f"{name}: categories from {int(value.min())} to {int(value.max())} came; "
+                            f"0..{self.size - 1} are expected.")
 
     def _numbers(self, array: np.ndarray, name: str) -> np.ndarray:
         if self.names is None:
             return super()._numbers(array, name)
-        missing = np.array([item is None or item != item for item in array.flat]).reshape(array.shape)
+        missing = _absent(array)
         text = np.where(missing, self.names[0], array.astype(object)).astype(str)
         unknown = sorted(set(text.flat) - set(self.names))
         if unknown:
             raise DataError(f"{name}: unknown categories {unknown[:5]} came; {list(self.names)} are expected.")
         codes = np.vectorize({level: code for code, level in enumerate(self.names)}.__getitem__, otypes=[float])(text)
         return np.where(missing, np.nan, codes)
+
+
+def _absent(array: np.ndarray) -> np.ndarray:
+    """Where an array of objects holds None, NaN or pandas' NA (which answers no comparison)."""
+    flags = [item is None or type(item).__name__ in ("NAType", "NaTType") or (isinstance(item, float) and item != item)
+             for item in array.flat]
+    return np.array(flags, dtype=bool).reshape(array.shape)
 
 
 class Binary(Categorical):
