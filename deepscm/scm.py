@@ -505,8 +505,8 @@ class SCM(PyroModule):
     ) -> Record:
         cut = slice(rows.start, rows.stop)
         chunk = {name: value[cut] for name, value in values.items()}
-        masks = {name: mask if mask is None or bool(mask[cut].all()) else mask[cut] for name, mask in present.items()}
-        holes = {name: mask for name, mask in masks.items() if mask is not None and not bool(mask.all())}
+        masks = {name: mask[cut] for name, mask in present.items() if mask is not None}
+        holes = {name: mask for name, mask in masks.items() if not bool(mask.all())}
         if holes or len(chunk) < len(self.graph):
             from deepscm.inference.partial import abduct
 

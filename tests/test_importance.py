@@ -77,7 +77,7 @@ def test_fit_finds_the_shape_of_a_pareto_tail(shape):
     draws = pareto_quantile(u, torch.tensor(shape).double(), torch.tensor(2.0).double()).sort(1).values
     k, scale = fit_tail(draws, torch.full((400,), 300))
     expected = (300 * shape + 5) / 310
-    assert abs(k.mean() - expected) < 5 * k.std() / 20 + 0.02
+    assert abs(k.mean() - expected) < 3 * k.std() / 20 + 0.01
     assert abs(scale.mean() - 2.0) < 0.15
 
 
@@ -168,7 +168,7 @@ def test_mean_weight_is_the_density_of_the_evidence():
     torch.testing.assert_close(found, joint.log_prob(torch.stack([y, z], 1)).double(), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("count", [1000, 1003])
+@pytest.mark.parametrize("count", [62, 1000])
 def test_mean_weight_with_values_spread_over_the_particles(count):
     probabilities = torch.tensor([0.001, 0.399, 0.6])
     scm = SCM(
@@ -180,9 +180,9 @@ def test_mean_weight_with_values_spread_over_the_particles(count):
     parts = torch.distributions.Normal(torch.tensor([5.0, 0.0, -1.0]), math.sqrt(2)).log_prob(y[:, None])
     truth = (parts + probabilities.log()).logsumexp(1)
     # Over many rows with the same evidence, so that the estimate's own error is small.
-    copies = 200
+    copies = 300000 // count
     found = evidence_estimate(problem(scm, {"y": y.repeat(copies)}), count).exp().reshape(copies, 4).mean(0)
-    torch.testing.assert_close(found.log(), truth.double(), atol=0.05, rtol=0)
+    torch.testing.assert_close(found.log(), truth.double(), atol=0.02, rtol=0)
 
 
 def test_a_rare_cause_is_not_missed():

@@ -58,7 +58,8 @@ def fit(
         values, _ = simulate(model, scm, _FIRST, source)
         for name, context in zip(model.variables, model.features, strict=True):
             context.fit({name: values[name]})  # type: ignore[operator]
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    parameters = list(model.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     model.train()
     losses = []
@@ -69,7 +70,7 @@ def fit(
             loss = negative_log_likelihood(model, values, scores, source)
             optimiser.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 10.0)
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
