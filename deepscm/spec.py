@@ -51,14 +51,14 @@ class Described:
 
 
 def _flatten(signature: inspect.Signature, bound: dict[str, Any]) -> dict[str, Any]:
-    """Bound arguments as one flat dict; `*args` are kept under "*"."""
+    """Bound arguments as one flat dict; where `*args` came, they and all before them are kept under "*"."""
     flat: dict[str, Any] = {}
     for name, value in bound.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_KEYWORD:
             flat |= value
         elif kind is inspect.Parameter.VAR_POSITIONAL:
-            flat["*"] = list(value)
+            flat = {"*": [*flat.values(), *value]}
         else:
             flat[name] = value
     return flat

@@ -64,6 +64,9 @@ class Variable(Described, abc.ABC):
                 present = ~bad.flatten(1).any(1) if raw.ndim > 1 else ~bad
                 raw = torch.where(bad, torch.full_like(raw, self.placeholder()), raw)
         converted = self.convert(raw, dtype)
+        if converted.is_floating_point() and converted.dtype != raw.dtype and bool(torch.isinf(converted).any()):
+            raise DataError(f"{name}: values up to {raw.abs().max():g} came, too large for {dtype}. Choose a larger "
+                            "unit, or use model.double().")
         self.verify(converted if present is None else converted[present], name)
         return converted, present
 
@@ -110,9 +113,10 @@ class Variable(Described, abc.ABC):
         try:
             if array.dtype.kind not in "OUS":
                 raise TypeError  # numpy would turn dates into day counts and drop imaginary parts
-            return np.where(_absent(array), np.nan, array).astype(np.float64)
+            return (np.where(_absent(array), np.nan, array) if array.dtype.kind == "O" else array).astype(np.float64)
         except (TypeError, ValueError):
-            raise DataError(f"{name}: values of type {array.dtype} came, such as {next(iter(array.flat))!r}; numbers "
+            example = "".join(f", such as {item!r:.40}" for item in array.flatten().tolist()[:1])
+            raise DataError(f"{name}: values of type {array.dtype} came{example}; numbers "
                             f"are expected for {self}.") from None
 
     def _shaped(self, value: Tensor, name: str) -> Tensor:
@@ -252,7 +256,7 @@ class Categorical(Variable):
             return super()._numbers(array, name)
         missing = _absent(array)
         text = np.where(missing, self.names[0], array.astype(object)).astype(str)
-        unknown = sorted(set(text.flat) - set(self.names))
+        unknown = sorted(set(text.flatten().tolist()) - set(self.names))
         if unknown:
             raise DataError(f"{name}: unknown categories {unknown[:5]} came; {list(self.names)} are expected.")
         codes = np.vectorize({level: code for code, level in enumerate(self.names)}.__getitem__, otypes=[float])(text)
