@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import deepscm
-from deepscm.errors import CheckpointError, DeepSCMError, DeviceError
+from deepscm.errors import CheckpointError, DeviceError
 from deepscm.io import atomic, weights
 from deepscm.mechanisms.base import Mechanism
 from deepscm.noise import Noise
@@ -92,8 +92,7 @@ def load(folder: str | os.PathLike[str], *, trust: Collection[str] = (), device:
     tensors = weights.read(_payload(root, document), str(root / WEIGHTS))
     # Networks are made with random weights first; that must not disturb the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
-        scm, modules = _model(document, [trust] if isinstance(trust, str) else trust, str(root / DEFINITION))
-    weights.unpack(modules, tensors, document["weights"]["types"], str(root / WEIGHTS))
+        scm = _model(document, tensors, [trust] if isinstance(trust, str) else trust, root)
     scm.eval()
     return scm.to(target)
 
@@ -214,7 +213,7 @@ def _payload(root: Path, document: Mapping[str, Any]) -> bytes:
                           "one stored there. Restore both files from one copy, or save the model again.")
 
 
-def _model(document: Mapping[str, Any], trust: Collection[str], where: str) -> tuple[SCM, dict[str, nn.Module]]:
+def _model(document: Mapping[str, Any], tensors: dict[str, Tensor], trust: Collection[str], root: Path) -> SCM:
     try:
         mechanisms = {key: _mechanism(entry, trust) for key, entry in document["mechanisms"].items()}
         nodes = {name: Node(_of(Variable, rebuild(entry["variable"], trust, KINDS)), mechanisms[entry["mechanism"]],
@@ -226,12 +225,13 @@ def _model(document: Mapping[str, Any], trust: Collection[str], where: str) -> t
             scm.recognition = modules["recognition"] = _of(nn.Module, rebuild(document["recognition"], trust, KINDS))
             if hasattr(scm.recognition, "bind"):
                 scm.recognition.bind(scm)
+        weights.unpack(modules, tensors, document["weights"]["types"], str(root / WEIGHTS))
     except CheckpointError:
         raise
-    except (DeepSCMError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        raise CheckpointError(f"{where} describes no model that this deepscm can build: {type(error).__name__}: "
-                              f"{error}") from error
-    return scm, modules
+    except Exception as error:  # constructors may raise anything when their arguments make no sense
+        raise CheckpointError(f"{root / DEFINITION} describes no model that this deepscm can build: "
+                              f"{type(error).__name__}: {error}") from error
+    return scm
 
 
 def _mechanism(entry: Mapping[str, Any], trust: Collection[str]) -> Mechanism:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -16,11 +17,13 @@ from torch.optim import Optimizer
 from deepscm.errors import TrainingError
 from deepscm.scm import SCM
 from deepscm.training import resume as files
+from deepscm.training import state
 from deepscm.training.batches import Batches, Source, derive, source, split
 from deepscm.training.history import History
-from deepscm.training.isolation import isolated, seed_all
+from deepscm.training.isolation import isolated, quiet, seed_all
 from deepscm.training.objectives import Likelihood, Objective, claim, trainable
 from deepscm.training.preparation import frozen, prepare
+from deepscm.training.settings import Settings
 
 
 def fit(
@@ -107,41 +110,57 @@ def fit(
         (2, False)
     """
     check_settings(epochs, batch_size, lr, patience, clip, folder, resume)
-    objectives = list(objectives)
     wanted, rest = claim(scm, nodes, objectives)
     learners = [name for name in rest if trainable(scm[name])]
-    home, device = Path(folder) if folder is not None else None, scm.device
+    every = [*objectives, *([Likelihood(learners, lr, optimiser, options)] if learners else [])]
+    limit = max_time.total_seconds() if isinstance(max_time, timedelta) else max_time
+    settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, None if folder is None else Path(folder))
     with isolated(), frozen(scm, wanted):
         seed_all(derive(seed, "start"))
-        every = [*objectives, *([Likelihood(learners, lr, optimiser, options)] if learners else [])]
         train, held_out = sources(scm, data, validation, every, rest, batch_size, seed, workers)
         prepare(scm, wanted, train, refit)
-        if not every:
-            return History(prepared=tuple(rest), reason="nothing to train")
         for objective in every:
             objective.attach(scm)
-        from deepscm.training.module import Settings, Training
-
-        limit = max_time.total_seconds() if isinstance(max_time, timedelta) else max_time
-        settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, home, plain({
+        settings.fingerprint = plain({
             "nodes": {o.name: o.nodes for o in every}, "seed": seed, "batch_size": batch_size, "lr": lr,
-            "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out)}))
-        module = Training(scm, every, settings, train, held_out)
-        module.history.prepared = tuple(name for name in rest if name not in learners)
-        if home is not None:
-            continued(module, home, resume)
-        try:
-            if module.start < epochs and module.active:
-                from deepscm.training.trainer import launch
+            "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out)})
+        history = History(prepared=tuple(name for name in rest if name not in learners))
+        if not every:
+            return dataclasses.replace(history, reason="nothing to train")
+        hardware = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "strategy": strategy,
+                    "precision": precision}
+        return train_epochs(scm, every, settings, (train, held_out), history, resume, hardware, progress, callbacks)
 
-                launch(module, {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes,
-                                "strategy": strategy, "precision": precision}, progress, callbacks)
+
+def train_epochs(
+    scm: SCM, objectives: Sequence[Objective], settings: Settings, data: tuple[Source, Source | None], history: History,
+    resume: bool, hardware: Mapping[str, Any], progress: bool | None, callbacks: Sequence[Any],
+) -> History:
+    """The part of `fit` that needs Lightning."""
+    with quiet():
+        from deepscm.training.module import Training
+        from deepscm.training.trainer import launch
+
+        run = Training(scm, objectives, settings, *data)
+        run.history = history
+        if settings.folder is not None:
+            continued(run, settings.folder, resume)
+        device, types = scm.device, {key: value.dtype for key, value in scm.state_dict().items()}
+        try:
+            if run.start < settings.epochs and run.active:
+                launch(run, hardware, progress, callbacks)
             else:
-                module.finish()
+                run.finish()
         finally:
-            scm.to(device)
+            scm.to(device)  # Lightning leaves it on the CPU, and in the type of `precision`
+            for key, value in scm.state_dict(keep_vars=True).items():
+                value.data = value.data.to(types[key])
             scm.eval()
-    return module.history
+    lost = [name for name, (epoch, _) in run.history.best.items() if epoch == 0]
+    if lost:
+        raise TrainingError(f"the validation loss of {', '.join(lost)} was never finite, so no epoch could be kept; "
+                            "their weights are as before. Look for validation values beyond those in training data.")
+    return run.history
 
 
 def check_settings(
@@ -206,11 +225,11 @@ def plain(values: Any) -> Any:
     return json.loads(json.dumps(values, default=repr))
 
 
-def continued(module: Any, folder: Path, resume: bool) -> None:
+def continued(run: Any, folder: Path, resume: bool) -> None:
     """Take the state of an interrupted run, or clear that of an earlier one."""
-    state = files.read(folder) if resume else None
-    if state is not None:
-        module.go_on(*state)
-        module.history.reason = "" if module.active and module.start < module.epochs else module.history.reason
-    elif not resume:
+    if not resume:
         files.clear(folder)
+        return
+    found = files.read(folder)
+    if found is not None:
+        state.adopt(run, *found)

@@ -51,6 +51,9 @@ def hush() -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """`hush`, for a while."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import lightning.pytorch  # noqa: F401 - importing it sets the levels of its loggers, which are to come back
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -79,6 +82,6 @@ def process_state() -> Iterator[None]:
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """All of the above."""
-    with random_states(), process_state(), quiet():
+    """Random and process state restored on leaving."""
+    with random_states(), process_state():
         yield

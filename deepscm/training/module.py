@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -16,29 +14,16 @@ from torch import Tensor, nn
 
 from deepscm.errors import TrainingError
 from deepscm.scm import SCM
-from deepscm.training import resume
+from deepscm.training import resume, state
 from deepscm.training.batches import Source, convert, derive
 from deepscm.training.history import Epoch, History
 from deepscm.training.isolation import hush, seed_all
 from deepscm.training.keeper import Keeper
 from deepscm.training.meter import Meter
 from deepscm.training.objectives import Objective
+from deepscm.training.settings import Settings
 
 _CHECK_EVERY = 50  # steps between looks at the losses on an accelerator, where each look waits for it
-
-
-@dataclasses.dataclass
-class Settings:
-    """How a run is done."""
-
-    epochs: int
-    seed: int
-    patience: int | None
-    clip: float | None = None
-    schedule: Callable[[float], float] | None = None
-    max_time: float | None = None
-    folder: Path | None = None
-    fingerprint: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Training(pl.LightningModule):
@@ -51,7 +36,6 @@ class Training(pl.LightningModule):
         self.automatic_optimization = False
         self.scm, self.settings, self.train_source, self.validation_source = scm, settings, train, validation
         self.variables = scm.variables
-        self.dtypes = {name: scm[name].dtype for name in scm.graph.nodes}
         self.objectives = nn.ModuleList(objectives)
         self.units = [set(objective.units()) for objective in objectives]
         units: dict[str, list[nn.Module]] = {}
@@ -115,15 +99,14 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Find the optimisers' handles; go on where the resumed run was."""
+        self.dtypes = {name: self.scm[name].dtype for name in self.scm.graph.nodes}  # `precision` may have changed them
         handles = self.optimizers()
         self.handles = {id(h.optimizer): h for h in (handles if isinstance(handles, list) else [handles])}
         for handle in self.handles.values():
             for group in handle.optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
         if self.pending is not None:
-            tensors, header = self.pending
-            resume.unpack_optimisers([h.optimizer for h in self.handles.values()], tensors, header["optimisers"])
-            self.trainer.precision_plugin.load_state_dict(header["precision"])
+            state.adopt_optimisers(self, *self.pending)
             self.pending = None
         self.began = time.monotonic()
 
@@ -139,11 +122,10 @@ class Training(pl.LightningModule):
     # -- steps ------------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Every epoch seeds all random numbers, so that a resumed run draws the same."""
+        """Choose this epoch's order of rows."""
         self.clock = time.monotonic()
         self.train_source.epoch = self.epoch
         self.train_modes()
-        seed_all(derive(self.settings.seed, "epoch", self.epoch, self.global_rank))
 
     def on_validation_epoch_start(self) -> None:
         """The same random numbers in every validation, so that epochs compare; the first process's buffers for all."""
@@ -158,6 +140,10 @@ class Training(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> None:
         """The steps of every objective."""
         rows = len(next(iter(batch.values())))
+        if index == 0:
+            # Every epoch seeds all random numbers, so that a resumed run draws the same. Not earlier: whether Lightning
+            # has fetched a batch before differs between the first epoch and later ones.
+            seed_all(derive(self.settings.seed, "epoch", self.epoch, self.global_rank))
         if self.settings.schedule is not None:
             self._schedule(index)
         for objective in self.active:
@@ -170,6 +156,8 @@ class Training(pl.LightningModule):
                 self.manual_backward(total)
                 handle.step()
                 self.train_meter.add(named, rows)
+        if self.alone and self._late(0.0):
+            self.trainer.should_stop = True  # an epoch of a stream may be very long
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip gradients: here they are unscaled."""
@@ -215,32 +203,34 @@ class Training(pl.LightningModule):
         self.history.epochs.append(Epoch(self.epoch, train, validation, time.monotonic() - self.clock))
         self.keeper.update(self.epoch, None if self.validation_source is None else validation)
         self.history.best = self.keeper.best()
-        self._settle(self.epoch)
-        self._decide()
+        self.settle(self.epoch)
+        self._decide(self.epoch)
         if self.settings.folder is not None and self.trainer.is_global_zero:
-            self._write(self.settings.folder)
+            resume.write(self.settings.folder, *state.collect(self))
         for logger in self.trainer.loggers:
             logger.log_metrics(self.history.epochs[-1].flat(), step=self.epoch)
             logger.save()
 
-    def _settle(self, epoch: int) -> None:
+    def settle(self, epoch: int) -> None:
         """Tell the objectives which of their units have stopped improving."""
         stopped = self.keeper.stopped(epoch)
         for objective, units in zip(self.objectives, self.units, strict=True):
             cast(Objective, objective).stopped = stopped & units
 
-    def _decide(self) -> None:
-        elapsed = time.monotonic() - self.began
-        last = self.history.epochs[-1].seconds
-        limit = self.settings.max_time
+    def _decide(self, epoch: int) -> None:
         if not self.active:
             self.history.reason = f"no improvement for {self.settings.patience} epochs"
-        elif limit is not None and self.trainer.strategy.broadcast(elapsed + last > limit):
-            self.history.reason = "time is up"
-        elif self.epoch >= self.epochs:
+        elif epoch >= self.epochs:
             self.history.reason = "all epochs done"
-        if self.history.reason:
-            self.trainer.should_stop = True
+        elif self._late(self.history.epochs[-1].seconds):
+            self.history.reason = "time is up"
+        self.trainer.should_stop = bool(self.history.reason)
+
+    def _late(self, ahead: float) -> bool:
+        """Whether the time is up, or would be in `ahead` seconds, as the first process sees it."""
+        if self.settings.max_time is None:
+            return False
+        return self.trainer.strategy.broadcast(time.monotonic() - self.began + ahead > self.settings.max_time)
 
     def on_train_end(self) -> None:
         """End with the best weights."""
@@ -252,53 +242,15 @@ class Training(pl.LightningModule):
         self.history.best = self.keeper.best()
         self.eval()
 
-    # -- resuming ---------------------------------------------------------------------------------------------------
-
-    def _write(self, folder: Path) -> None:
-        tensors = {f"module.{key}": value for key, value in self.state_dict().items() if isinstance(value, Tensor)}
-        for i, kept in enumerate(self.keeper.kept.values()):
-            for j, state in enumerate(kept.states):
-                tensors |= {f"kept.{i}.{j}.{key}": value for key, value in state.items()}
-        moments, plain = resume.pack_optimisers([h.optimizer for h in self.handles.values()])
-        header = {"epoch": self.epoch, "history": self.history.state(), "fingerprint": self.settings.fingerprint,
-                  "optimisers": plain, "precision": self.trainer.precision_plugin.state_dict(),
-                  "scores": [kept.score for kept in self.keeper.kept.values()]}
-        resume.write(folder, {**tensors, **moments}, header)
-
-    def go_on(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-        """Take the state of a run that was interrupted.
-
-        Raises:
-            TrainingError: it was another run.
-        """
-        now, then = self.settings.fingerprint, header["fingerprint"]
-        differing = [key for key in now if now[key] != then.get(key)]
-        if differing:
-            key = differing[0]
-            raise TrainingError(f"{self.settings.folder} holds another run: {key} was {then.get(key)!r}, {now[key]!r} "
-                                "came. Resume with the same model, data and settings, or start again with "
-                                "resume=False.")
-        try:
-            self.load_state_dict({key.removeprefix("module."): value for key, value in tensors.items()
-                                  if key.startswith("module.")}, strict=False)
-        except RuntimeError as error:
-            raise TrainingError(f"{self.settings.folder} holds another run: {error}") from error
-        self.history = History.of(header["history"])
-        for i, (name, kept) in enumerate(self.keeper.kept.items()):
-            kept.epoch, kept.score = self.history.best[name][0], header["scores"][i]
-            kept.states = [{key: tensors[f"kept.{i}.{j}.{key}"].clone() for key in state}
-                           for j, state in enumerate(kept.states)]
-        self.start = header["epoch"]
-        self._settle(self.start)
-        self.pending = (tensors, header)
+    # -- spawned processes ------------------------------------------------------------------------------------------
 
     def get_extra_state(self) -> Any:
         """The history, which so finds its way back from processes that were spawned."""
         return json.dumps(self.history.state())
 
-    def set_extra_state(self, state: Any) -> None:
+    def set_extra_state(self, text: Any) -> None:
         """Take the history back."""
-        self.history = History.of(json.loads(state))
+        self.history = History.of(json.loads(text))
 
     # -- display ----------------------------------------------------------------------------------------------------
 

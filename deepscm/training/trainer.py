@@ -26,6 +26,7 @@ def launch(module: Training, hardware: Mapping[str, Any], progress: bool | None,
         KeyboardInterrupt: the user stopped the run; the best weights are back then.
     """
     trainer = _trainer(module, hardware, wanted(progress), callbacks)
+    module.train_source.epoch = module.start + 1  # Lightning fetches the first batch before the epoch starts
     try:
         trainer.fit(module, module.train_source, module.validation_source)
     except SystemExit:
