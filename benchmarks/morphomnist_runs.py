@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from deepscm import SCM
 from models import morphomnist
@@ -23,5 +26,19 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, mor
     config = dataclasses.replace(morphomnist.variants[variant], **changes)
     run = folder / variant
     if not (run / "scm.json").exists():
-        morphomnist.train(config, run)
+        train(config, run)
     return SCM.load(run), config
+
+
+def train(config: morphomnist.Config, run: Path) -> None:
+    """Train into `run`, or go on with what was begun there."""
+    torch.manual_seed(config.seed)
+    torch.set_flush_denormal(True)  # Adam's decaying moments; half of the time of a step otherwise
+    scm, parts = morphomnist.build(config), morphomnist.data(config)
+    history = scm.fit(parts["train"], parts["validation"], folder=run, resume=True, **morphomnist.settings(config))
+    scm.save(run, meta={"config": dataclasses.asdict(config), "best": history.best})
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        trained(name)

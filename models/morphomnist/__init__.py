@@ -30,9 +30,10 @@ class Config:
         latent: dimensions of the image's high-level noise z.
         channels, hidden: widths of the image network; ignored with `paper`.
         particles: draws of z for the training bound.
-        epochs, batch_size, lr: of the image mechanism; `covariate_epochs`, `covariate_lr` of the others.
-        patience: epochs without a better validation bound before training stops.
-        schedule: of the learning rate, "one_cycle" or "constant".
+        epochs, batch_size: of the training.
+        lr, covariate_lr: learning rates of the image mechanism and of the others.
+        patience: epochs without a better validation loss before a variable stops; None never.
+        schedule: of the learning rates, "cosine" or None for constant ones.
         seed: of initial weights and batches.
     """
 
@@ -43,21 +44,20 @@ class Config:
     channels: tuple[int, ...] = (32, 64)
     hidden: tuple[int, ...] = (512,)
     particles: int = 1
-    epochs: int = 60
-    batch_size: int = 256
-    lr: float = 2e-3
-    covariate_epochs: int = 30
+    epochs: int = 30
+    batch_size: int = 64
+    lr: float = 1e-3
     covariate_lr: float = 5e-3
     patience: int | None = None
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    schedule: Literal["cosine"] | None = "cosine"
     seed: int = 0
 
 
-_PAPER = Config(paper=True, epochs=1000, lr=1e-4, particles=4, covariate_epochs=1000, schedule="constant")
+_PAPER = Config(paper=True, epochs=1000, batch_size=256, lr=1e-4, particles=4, schedule=None)
 variants: dict[str, Config] = {
     **{graph: Config(graph=graph) for graph in ("independent", "conditional", "full", "digit")},
     **{f"{graph}-paper": dataclasses.replace(_PAPER, graph=graph) for graph in ("independent", "conditional", "full")},
-    "demo": Config(graph="digit", origin="digits", epochs=120, covariate_epochs=60, lr=3e-3, batch_size=64, particles=1),
+    "demo": Config(graph="digit", origin="digits", epochs=120),
 }
 
 #: Weights that come with the library, by variant; `scm = SCM.load(weights["full"])`.
@@ -118,10 +118,10 @@ def data(config: Config = variants["full"], root: str | Path | None = None) -> d
 
 
 def settings(config: Config = variants["full"]) -> dict[str, Any]:
-    """Options for `scm.fit`; the covariates stop early by themselves, long before the image."""
+    """Options for `scm.fit`."""
     return {
         "epochs": config.epochs, "batch_size": config.batch_size, "patience": config.patience, "seed": config.seed,
         "lr": {"image": config.lr, "thickness": config.covariate_lr, "intensity": config.covariate_lr,
                **({"digit": config.covariate_lr} if config.graph == "digit" else {})},
-        "schedule": config.schedule,
+        "schedule": config.schedule, "options": {"fused": True},
     }
