@@ -99,7 +99,9 @@ def _intensity(config: Config, causal: bool) -> Flow:
 def _image(config: Config) -> VAE:
     if config.paper:
         return VAE.paper(latent=config.latent, particles=config.particles)
-    return VAE.paper(latent=config.latent, particles=config.particles, channels=config.channels, hidden=config.hidden)
+    # Parents in their own scale: the logit of an intensity at its bound would drive the decoder far out of its data.
+    return VAE.paper(latent=config.latent, particles=config.particles, channels=config.channels, hidden=config.hidden,
+                     scale="standard")
 
 
 def data(config: Config = variants["full"], root: str | Path | None = None) -> dict[str, dict[str, Any]]:
