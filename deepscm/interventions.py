@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from deepscm.errors import DataError, InterventionError, SupportError
 from deepscm.noise import Noise
-from deepscm.variables import Categorical, Real, Variable
+from deepscm.variables import Categorical, Real, Variable, finite
 
 if TYPE_CHECKING:
     from deepscm.mechanisms.base import Mechanism
@@ -188,16 +189,18 @@ def as_intervention(value: Any) -> Intervention:
 
 
 def read_value(value: Any, variable: Variable, name: str, rows: int, like: Tensor) -> Tensor:
-    """The value of a `Do` as `(1, *shape)` or `(N, *shape)`; support is left to the caller.
+    """The value of a `Do` as `(1, *shape)` or `(N, *shape)`, one number filling a shape; support is left to the caller.
 
     Raises:
         InterventionError: a shape that is neither one value nor one for each row, an unknown category, NaN.
     """
     array = value if isinstance(value, Tensor) else np.asarray(value)
+    if array.ndim == 0:
+        array = array.expand(variable.shape) if isinstance(array, Tensor) else np.broadcast_to(array, variable.shape)
     batch = array.ndim - variable.event_dim
     if not variable.shape and array.ndim == 2 and array.shape[1] == 1:
         batch = 1
-    free = Real(variable.size) if isinstance(variable, Real) else variable
+    free = _unbounded(variable.size) if isinstance(variable, Real) else variable
     try:
         tensor = free.check(array[None] if batch == 0 else array, name, like.dtype, like.device)
     except DataError as error:
@@ -205,6 +208,12 @@ def read_value(value: Any, variable: Variable, name: str, rows: int, like: Tenso
     if len(tensor) not in (1, rows):
         raise InterventionError(f"do({name}): {len(tensor)} values came for {rows} rows; give one value or one a row.")
     return tensor
+
+
+@functools.cache
+def _unbounded(size: int | None) -> Real:
+    """The variable without bounds that checks values whose support is looked at later."""
+    return Real(size)
 
 
 def read_mask(where: Any, name: str, rows: int, device: torch.device) -> Tensor | None:
@@ -230,12 +239,12 @@ def supported(value: Tensor, variable: Variable, name: str, policy: OutOfSupport
     """
     if isinstance(variable, Categorical):
         return _supported_category(value, variable, name, policy)
+    if finite(value) and (not isinstance(variable, Real) or variable.holds(value)):
+        return value, None
     bad = ~torch.isfinite(value)
     bad = bad.flatten(1).any(1) if value.ndim > 1 else bad
     bounded = isinstance(variable, Real) and not (variable.low is None and variable.high is None)
     outside = bad | variable.outside(value) if bounded and isinstance(variable, Real) else bad
-    if not bool(outside.any()):
-        return value, None
     if policy == "raise":
         variable.verify(value[~bad], f"do({name})")
     elif bounded and isinstance(variable, Real):
@@ -250,9 +259,11 @@ def supported(value: Tensor, variable: Variable, name: str, policy: OutOfSupport
 def _supported_category(
     value: Tensor, variable: Categorical, name: str, policy: OutOfSupport
 ) -> tuple[Tensor, Tensor | None]:
-    outside = (value < 0) | (value >= variable.size)
-    if not bool(outside.any()):
+    if variable.holds(value):
         return value, None
+    outside = (value < 0) | (value >= variable.size)
     if policy == "raise":
-        variable.verify(value, f"do({name})")
+        raise SupportError(f"do({name}): {int(outside.sum())} categories outside 0..{variable.size - 1} came (from "
+                           f'{int(value.min())} to {int(value.max())}). Correct the intervention, or give '
+                           'out_of_support="clip" or "nan".')
     return value.clamp(0, variable.size - 1), (outside if policy == "nan" else None)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from deepscm.errors import CapabilityError, DataError, DeviceError, GraphError, InterventionError, MechanismError
 from deepscm.graph import CausalGraph
 from deepscm.interpretations import Abduct, Assignment, Interpretation, Predict, Score, ready
-from deepscm.interventions import Intervention, Replace, as_intervention
+from deepscm.interventions import Intervention, Replace, as_intervention, read_mask
 from deepscm.mechanisms.base import Mechanism
 from deepscm.program import assign, flattened
 from deepscm.record import ASSUMPTIONS, Abducted, Info, Record, Result, joined, joined_info
@@ -593,9 +593,10 @@ class SCM(PyroModule):
         def cut(name: str, value: Any) -> Intervention:
             action = as_intervention(value)
             event = self.place(self.graph.require(name)).variable.event_dim
-            given = {"where": 0} | {field: event for field in ("value", "delta") if hasattr(action, field)}
-            fields = {field: _cut(getattr(action, field), depth, rows, n, name) for field, depth in given.items()}
-            return dataclasses.replace(action, **fields)
+            fields = {field: _cut(getattr(action, field), event, rows, n, name)
+                      for field in ("value", "delta") if hasattr(action, field)}
+            mask = read_mask(action.where, name, n, self.device)
+            return dataclasses.replace(action, where=None if mask is None else mask[rows.start : rows.stop], **fields)
 
         worlds = [{name: cut(name, v) for name, v in w.items()} for w in ([do] if not _several(do) else do)]
         return worlds if _several(do) else worlds[0]
@@ -653,8 +654,6 @@ def _streams(seed: Any, rows: range, samples: int, device: torch.device) -> Stre
 
 def _cut(value: Any, event_dim: int, rows: range, n: int, name: str) -> Any:
     """The rows' part of a value that is given for each of `n` rows; anything else as it is."""
-    if value is None:
-        return value
     array = value if isinstance(value, Tensor) else np.asarray(value)
     if array.ndim <= event_dim or len(array) == 1:
         return value
