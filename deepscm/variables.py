@@ -6,6 +6,7 @@ Values are tensors of shape `(N, *variable.shape)`: `(N,)` for scalars and categ
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,16 +56,15 @@ class Variable(Described, abc.ABC):
         """
         raw = self._shaped(self._tensor(value, name), name).to(device)
         present = None
-        if raw.is_floating_point():
+        if not finite(raw):
             bad = ~torch.isfinite(raw)
-            if bad.any():
-                if torch.isinf(raw).any():
-                    raise DataError(f"{name}: {int(torch.isinf(raw).sum())} infinite value(s) came; {self} is finite. "
-                                    "Remove those rows, or set them to NaN to mark them missing.")
-                present = ~bad.flatten(1).any(1) if raw.ndim > 1 else ~bad
-                raw = torch.where(bad, torch.full_like(raw, self.placeholder()), raw)
+            if torch.isinf(raw).any():
+                raise DataError(f"{name}: {int(torch.isinf(raw).sum())} infinite value(s) came; {self} is finite. "
+                                "Remove those rows, or set them to NaN to mark them missing.")
+            present = ~bad.flatten(1).any(1) if raw.ndim > 1 else ~bad
+            raw = torch.where(bad, torch.full_like(raw, self.placeholder()), raw)
         converted = self.convert(raw, dtype)
-        if converted.is_floating_point() and converted.dtype != raw.dtype and bool(torch.isinf(converted).any()):
+        if converted.dtype != raw.dtype and not finite(converted):
             raise DataError(f"{name}: values up to {raw.abs().max():g} came, too large for {dtype}. Choose a larger "
                             "unit, or use model.double().")
         self.verify(converted if present is None else converted[present], name)
@@ -188,8 +188,15 @@ class Real(Variable):
             out |= value > self.high
         return out.flatten(1).any(1) if value.ndim > 1 else out
 
+    def holds(self, value: Tensor) -> bool:
+        """Whether every value is inside the support; a bounded variable holds no NaN."""
+        if (self.low is None and self.high is None) or not value.numel():
+            return True
+        low, high = (end.item() for end in value.detach().aminmax())
+        return (self.low is None or low >= self.low) and (self.high is None or high <= self.high)
+
     def verify(self, value: Tensor, name: str) -> None:
-        if (self.low is None and self.high is None) or not len(value):
+        if self.holds(value):
             return
         rows = self.outside(value)
         if rows.any():
@@ -247,9 +254,16 @@ class Categorical(Variable):
         return value.to(torch.int64)
 
     def verify(self, value: Tensor, name: str) -> None:
-        if len(value) and bool((value < 0).any() | (value >= self.size).any()):
+        if not self.holds(value):
             raise DataError(f"{name}: categories from {int(value.min())} to {int(value.max())} came; "
                             f"0..{self.size - 1} are expected.")
+
+    def holds(self, value: Tensor) -> bool:
+        """Whether all are categories that there are."""
+        if not len(value):
+            return True
+        low, high = (end.item() for end in value.aminmax())
+        return low >= 0 and high < self.size
 
     def _numbers(self, array: np.ndarray, name: str) -> np.ndarray:
         if self.names is None:
@@ -261,6 +275,19 @@ class Categorical(Variable):
             raise DataError(f"{name}: unknown categories {unknown[:5]} came; {list(self.names)} are expected.")
         codes = np.vectorize({level: code for code, level in enumerate(self.names)}.__getitem__, otypes=[float])(text)
         return np.where(missing, np.nan, codes)
+
+
+def finite(value: Tensor) -> bool:
+    """Whether no element is NaN or infinite.
+
+    Example:
+        >>> finite(torch.tensor([1.0, 2.0])), finite(torch.tensor([1.0, float("nan")]))
+        (True, False)
+    """
+    if not value.is_floating_point():
+        return True
+    # One pass without temporaries: NaN and infinity never leave a sum again. A sum of large numbers may overflow.
+    return math.isfinite(value.detach().sum().item()) or bool(torch.isfinite(value).all())
 
 
 def _absent(array: np.ndarray) -> np.ndarray:

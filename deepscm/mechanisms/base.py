@@ -49,6 +49,7 @@ class Mechanism(Described, nn.Module, abc.ABC):
     def __init__(self) -> None:
         super().__init__()
         self.prepared: Tensor
+        self.unit: Tensor
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
         # A mechanism without weights still has a floating type, which `.double()` changes.
         self.register_buffer("unit", torch.ones(()), persistent=False)
@@ -147,10 +148,15 @@ class Mechanism(Described, nn.Module, abc.ABC):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the parameters and buffers."""
-        for tensor in (*self.parameters(), *self.buffers()):
-            if tensor.is_floating_point():
-                return tensor.dtype
-        return torch.get_default_dtype()
+        # Every query asks for it, and torch's own walk over all parameters takes longer than a small network.
+        waiting: list[nn.Module] = [self]
+        while waiting:
+            module = waiting.pop()
+            for parameter in module._parameters.values():
+                if parameter is not None and parameter.is_floating_point():
+                    return parameter.dtype
+            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
+        return self.unit.dtype
 
     def require_prepared(self) -> None:
         """Raise `NotFittedError` unless `prepare` has run."""
