@@ -118,6 +118,10 @@ class Likelihood(Objective):
             groups.setdefault(id(self.scm[node]), []).append(node)
             check_trainable(node, self.scm[node])
         self.groups = {"+".join(nodes): nodes for nodes in groups.values()}
+        strange = sorted(set(self.lr) - set(self.nodes)) if isinstance(self.lr, Mapping) else []
+        if strange:
+            raise TrainingError(f"lr: rates for {', '.join(strange)} came; the nodes that are trained here are "
+                                f"{', '.join(self.nodes)}.")
 
     def optimisers(self) -> list[Optimizer]:
         general = {key: value for key, value in self.options.items() if key not in self.scm}
@@ -127,7 +131,11 @@ class Likelihood(Objective):
             rates = [self.lr[node] for node in nodes if node in self.lr] if isinstance(self.lr, Mapping) else [self.lr]
             weights = [p for p in self.scm[nodes[0]].parameters() if p.requires_grad]
             parameters.append({"params": weights, "lr": rates[0] if rates else 1e-3, **own})
-        self.adam = self.optimiser(parameters, **general)
+        try:
+            self.adam = self.optimiser(parameters, **general)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(f"options={self.options} came, which {self.optimiser.__name__} rejects: {error}. "
+                                "Entries are its arguments, or nodes with arguments of their own.") from error
         return [self.adam]
 
     def steps(self, batch: Batch) -> Iterator[tuple[Optimizer, Losses]]:
