@@ -30,6 +30,7 @@ from deepscm.streams import Streams
 from deepscm.variables import Image
 
 DEFENSIVE = 0.1  # share of particles from the prior beside a recognition model (Hesterberg, 1995)
+STRETCH = 1.2  # of a proposal's deviations: tails lighter than the posterior's would make a few weights huge
 _FEWEST_PER_VALUE = 20  # particles that each joint discrete value must get to be spread evenly
 
 
@@ -56,7 +57,7 @@ class Sampler:
         count: particles for each row.
         recognition: a bound model that covers the component, or None for the prior.
         streams: one for each row, from which those of its particles derive.
-        defensive: whether a share of the particles comes from the prior beside another proposal.
+        defensive: whether a share of the particles comes from the prior beside another proposal, which is stretched.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Sampler:
         self.spread = listed if few else []
         share = DEFENSIVE if recognition is not None else 0.5 if few else 0.0
         self.defended = round(share * count) if defensive else 0
+        self.stretch = STRETCH if defensive else 1.0
         self.context: Tensor | None = None
         if recognition is not None:
             self.context = recognition.encode(problem.values, problem.rows)
@@ -121,7 +123,7 @@ class Sampler:
             value = choose(head.logits.exp(), source.uniform()[None])[0]
             prior = self._list(name, world, source, from_prior, value)
             return prior, head.logits.gather(1, world[name][:, None])[:, 0]
-        batch.noise[name], prior, proposal = head.draw(assignment.mechanism, source, from_prior)
+        batch.noise[name], prior, proposal = head.draw(assignment.mechanism, source, from_prior, self.stretch)
         world[name] = assignment.mechanism(batch.noise[name], assignment.pick(world))
         return prior, proposal
 

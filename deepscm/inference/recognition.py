@@ -42,7 +42,7 @@ class Head:
     normals: dict[str, tuple[Tensor, Tensor]]
 
     def draw(
-        self, mechanism: Mechanism, source: Generator, from_prior: Tensor
+        self, mechanism: Mechanism, source: Generator, from_prior: Tensor, stretch: float = 1.0
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Noise, its log density under the prior and under the proposal (both of the normal scores).
 
@@ -50,6 +50,7 @@ class Head:
             mechanism: whose noise it is.
             source: B streams.
             from_prior: `(B,)` which rows are drawn from the prior instead.
+            stretch: factor on the deviations.
         """
         n, device = len(from_prior), from_prior.device
         prior = torch.zeros(n, dtype=torch.float64, device=device)
@@ -59,6 +60,7 @@ class Head:
                 noise[part] = kind.draw(n, source, mechanism.dtype, device)
                 continue
             mean, log_deviation = (t.double() for t in self.normals[part])
+            log_deviation = log_deviation + math.log(stretch)
             standard = torch.special.ndtri(uniform(n, kind.shape, source, device))
             mask = from_prior.reshape(-1, *[1] * len(kind.shape))
             score = torch.where(mask, standard, mean + log_deviation.exp() * standard)

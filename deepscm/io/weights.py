@@ -32,6 +32,8 @@ def pack(modules: Mapping[str, nn.Module], dtype: str | None) -> tuple[bytes, di
     for key, module in modules.items():
         parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
         types[key] = {}
+        if isinstance(own := getattr(module, "dtype", None), torch.dtype):
+            types[key][""] = str(own).removeprefix("torch.")  # for known constants, which are not stored
         for name, tensor in module.state_dict().items():
             if not isinstance(tensor, Tensor):
                 raise CheckpointError(f"{key}.{name}: a {type(tensor).__name__} came in a state_dict; only tensors can "
@@ -79,6 +81,8 @@ def unpack(modules: Mapping[str, nn.Module], tensors: dict[str, Tensor], types: 
         prefix = f"{key}."
         state = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
         left -= {prefix + name for name in state}
+        if "" in types[key]:
+            module.to(getattr(torch, types[key][""]))
         for name, own in types[key].items():
             if name in state:
                 state[name] = state[name].to(getattr(torch, own))
