@@ -143,7 +143,8 @@ class GumbelMax(Mechanism):
         expected = (*axes, self.classes)
         if tuple(table.shape) != expected:
             raise MechanismError(f"GumbelMax: probabilities of shape {tuple(table.shape)} came, {expected} is "
-                                 f"expected: an axis for each parent ({', '.join(self.parents) or 'none'}), then the categories.")
+                                 f"expected: an axis for each parent ({', '.join(self.parents) or 'none'}), then the "
+                                 "categories.")
         off = (table.sum(-1) - 1).abs().max()
         if not bool((table >= 0).all()) or not bool(off < 1e-6):
             raise MechanismError(f"GumbelMax: probabilities came that are negative or sum to 1 +- {float(off):.3g}; "
