@@ -117,10 +117,12 @@ def fit(
     settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, None if folder is None else Path(folder))
     with isolated(), frozen(scm, wanted):
         seed_all(derive(seed, "start"))
+        for objective in every:
+            objective.attach(scm)
         train, held_out = sources(scm, data, validation, every, rest, batch_size, seed, workers)
         prepare(scm, wanted, train, refit)
         for objective in every:
-            objective.attach(scm)
+            objective.build()
         settings.fingerprint = plain({
             "nodes": {o.name: o.nodes for o in every}, "seed": seed, "batch_size": batch_size, "lr": lr,
             "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out)})
@@ -187,7 +189,7 @@ def sources(
     """Training and validation batches with the columns that somebody reads."""
     names = {name for node in rest for name in (node, *scm.graph.parents(node))}
     for objective in objectives:
-        names |= objective.columns() if isinstance(objective, Likelihood) is False else set()
+        names |= objective.columns()
     if isinstance(validation, (int, float)) and not isinstance(validation, bool):
         data, validation = split(data, float(validation), scm, names, seed)
     train = source(data, scm, names, size, seed, "training data", workers=workers)

@@ -42,7 +42,7 @@ class Objective(nn.Module, abc.ABC):
     # -- what a subclass says ---------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        """Make the extra networks; `self.scm` is known."""
+        """Make the extra networks; `self.scm` is known and prepared."""
 
     @abc.abstractmethod
     def optimisers(self) -> list[Optimizer]:
@@ -75,10 +75,9 @@ class Objective(nn.Module, abc.ABC):
         return self._model[0]
 
     def attach(self, scm: SCM) -> None:
-        """Take the model, then `build`."""
+        """Take the model, before its data are read; `build` comes when its mechanisms are prepared."""
         self._model = (scm,)  # in a tuple, so that the model does not become a submodule
         self.stopped = set()
-        self.build()
 
     def assignment(self, node: str) -> Assignment:
         """The structural assignment of a node: mechanism, variable and how parents are called."""
