@@ -188,13 +188,26 @@ def as_intervention(value: Any) -> Intervention:
     return value if isinstance(value, Intervention) else Do(value)
 
 
+def as_array(value: Any, name: str) -> Tensor | np.ndarray:
+    """What an intervention was given, as an array; a tensor as it is.
+
+    Raises:
+        InterventionError: nested sequences of different lengths.
+    """
+    try:
+        return value if isinstance(value, Tensor) else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InterventionError(f"do({name}): a {type(value).__name__} came that is no rectangular array ({error}); "
+                                "give one value or one a row.") from error
+
+
 def read_value(value: Any, variable: Variable, name: str, rows: int, like: Tensor) -> Tensor:
     """The value of a `Do` as `(1, *shape)` or `(N, *shape)`, one number filling a shape; support is left to the caller.
 
     Raises:
         InterventionError: a shape that is neither one value nor one for each row, an unknown category, NaN.
     """
-    array = value if isinstance(value, Tensor) else np.asarray(value)
+    array = as_array(value, name)
     if array.ndim == 0:
         array = array.expand(variable.shape) if isinstance(array, Tensor) else np.broadcast_to(array, variable.shape)
     batch = array.ndim - variable.event_dim
@@ -224,7 +237,11 @@ def read_mask(where: Any, name: str, rows: int, device: torch.device) -> Tensor 
     """
     if where is None:
         return None
-    mask = torch.as_tensor(np.asarray(where) if not isinstance(where, Tensor) else where, device=device)
+    given = as_array(where, f"{name}, where=...")
+    if isinstance(given, np.ndarray) and given.dtype.kind not in "biuf":
+        raise InterventionError(f"do({name}, where=...): values of type {given.dtype} came; a boolean mask of shape "
+                                f"({rows},) is expected.")
+    mask = torch.as_tensor(given, device=device)
     if mask.dtype != torch.bool or mask.shape != (rows,):
         raise InterventionError(f"do({name}, where=...): a mask of type {mask.dtype} and shape {tuple(mask.shape)} "
                                 f"came; a boolean mask of shape ({rows},) is expected.")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from deepscm.errors import CapabilityError, DataError, DeviceError, GraphError, InterventionError, MechanismError
 from deepscm.graph import CausalGraph
 from deepscm.interpretations import Abduct, Assignment, Interpretation, Predict, Score, ready
-from deepscm.interventions import Intervention, Replace, as_intervention, read_mask
+from deepscm.interventions import Intervention, Replace, as_array, as_intervention, read_mask
 from deepscm.mechanisms.base import Mechanism
 from deepscm.program import assign, flattened
 from deepscm.record import ASSUMPTIONS, Abducted, Info, Record, Result, joined, joined_info
@@ -654,7 +654,7 @@ def _streams(seed: Any, rows: range, samples: int, device: torch.device) -> Stre
 
 def _cut(value: Any, event_dim: int, rows: range, n: int, name: str) -> Any:
     """The rows' part of a value that is given for each of `n` rows; anything else as it is."""
-    array = value if isinstance(value, Tensor) else np.asarray(value)
+    array = as_array(value, name)
     if array.ndim <= event_dim or len(array) == 1:
         return value
     if len(array) != n:  # it might fit a batch by accident

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepscm.errors import DataError, InterventionError
 from deepscm.interpretations import Assignment, Predict, Reach, ready
-from deepscm.interventions import Intervention, Replace, read_value
+from deepscm.interventions import Intervention, Replace, as_array, read_value
 from deepscm.mechanisms.base import Mechanism
 from deepscm.program import folded, unfolded
 from deepscm.record import Info, Record
@@ -45,7 +45,11 @@ def read(value: Any, variable: Variable, name: str, mechanism: Mechanism) -> Ten
     Raises:
         DataError: as `Variable.check`.
     """
-    array = value if isinstance(value, Tensor) else np.asarray(value)
+    try:
+        array = value if isinstance(value, Tensor) else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name}: a {type(value).__name__} came that is no rectangular array ({error}); rows of one "
+                        f"shape are expected for {variable}.") from error
     depth = array.ndim - variable.event_dim
     if depth < 0 or tuple(array.shape[depth:]) != variable.shape:
         raise DataError(f"{name}: shape {tuple(array.shape)} came; {('batch axes', *variable.shape)} is expected for "
@@ -151,13 +155,13 @@ class Statement:
         variable, like = self.mechanism.variable, torch.zeros((), dtype=self.mechanism.dtype)
         for field in ("value", "delta"):
             raw = getattr(action, field, None)
-            array = raw if isinstance(raw, Tensor) else np.asarray(raw)
+            array = as_array(raw, self.name)
             if raw is not None and array.ndim > variable.event_dim:
                 rows = array.reshape(-1, *array.shape[array.ndim - variable.event_dim :])
                 value = read_value(rows, variable, self.name, len(rows), like.to(self.mechanism.prepared.device))
                 given[field] = value.reshape(array.shape), variable.event_dim
         if action.where is not None:
-            mask = torch.as_tensor(action.where, device=self.mechanism.prepared.device)
+            mask = torch.as_tensor(as_array(action.where, self.name), device=self.mechanism.prepared.device)
             if mask.dtype != torch.bool:
                 raise InterventionError(f"do({self.name}, where=...): a mask of type {mask.dtype} came; a boolean mask "
                                         "is expected.")

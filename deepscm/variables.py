@@ -120,7 +120,6 @@ class Variable(Described, abc.ABC):
                             f"are expected for {self}.") from None
 
     def _shaped(self, value: Tensor, name: str) -> Tensor:
-        expected = f"(N{''.join(f', {s}' for s in self.shape)}{',' if not self.shape else ''})"
         shape = tuple(value.shape)
         if shape[1:] != self.shape or not shape:
             if shape[1:] == (*self.shape, 1) and not self.shape:
@@ -128,9 +127,10 @@ class Variable(Described, abc.ABC):
             elif self.shape[:1] == (1,) and len(self.shape) in (1, 3) and shape[1:] == self.shape[1:] and shape:
                 value = value[:, None]
             else:
+                expected = f"(N{''.join(f', {s}' for s in self.shape)}{',' if not self.shape else ''})"
                 raise DataError(f"{name}: shape {shape} came, {expected} is expected for {self}. "
                                 "Put the rows on the first axis.")
-        if len(value) == 0:
+        if not shape[0]:
             raise DataError(f"{name}: an empty batch came; at least one row is expected.")
         return value
 
@@ -269,12 +269,13 @@ class Categorical(Variable):
         if self.names is None:
             return super()._numbers(array, name)
         missing = _absent(array)
-        text = np.where(missing, self.names[0], array.astype(object)).astype(str)
-        unknown = sorted(set(text.flatten().tolist()) - set(self.names))
+        filled = np.where(missing, self.names[0], array.astype(object))
+        names = [item.decode(errors="replace") if isinstance(item, bytes) else str(item) for item in filled.flat]
+        unknown = sorted(set(names) - set(self.names))
         if unknown:
             raise DataError(f"{name}: unknown categories {unknown[:5]} came; {list(self.names)} are expected.")
-        codes = np.vectorize({level: code for code, level in enumerate(self.names)}.__getitem__, otypes=[float])(text)
-        return np.where(missing, np.nan, codes)
+        code = {level: float(i) for i, level in enumerate(self.names)}
+        return np.where(missing, np.nan, np.array([code[name] for name in names]).reshape(array.shape))
 
 
 def finite(value: Tensor) -> bool:
