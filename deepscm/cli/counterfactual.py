@@ -19,6 +19,15 @@ _ROWS, _SHOWN = 4, 10
 Samples = Annotated[
     int | None, typer.Option("--num-samples", min=1, help="Draws of the unobserved noise for each row; all are shown.")
 ]
+Particles = Annotated[
+    int | None,
+    typer.Option("--particles", min=1, rich_help_panel="Missing values", help="Draws that are weighted by fit."),
+]
+Collapse = Annotated[
+    str | None,
+    typer.Option("--on-collapse", metavar="raise|warn", rich_help_panel="Missing values",
+                 help="What to do where too few of these draws count."),
+]
 
 
 def counterfactual(
@@ -32,6 +41,8 @@ def counterfactual(
     column: options.Column = None,
     fit: options.Fit = "stretch",
     num_samples: Samples = None,
+    particles: Particles = None,
+    on_collapse: Collapse = None,
     out: options.Out = None,
     seed: options.Seed = 0,
     variant: options.Variant = None,
@@ -61,8 +72,10 @@ def counterfactual(
     drawn = out is None or out.suffix.lower() in PICTURES
     factual, numbers = sources.evidence(opened, data, rows, part=part, image_column=image_column, column=column or (),
                                         fit=fit, default=_ROWS if drawn and not data else None)
+    inference = {"particles": particles, "on_collapse": on_collapse}
     results = opened.scm.counterfactual(factual, do=wanted, num_samples=num_samples, seed=seed,
-                                        batch_size=max(1, min(len(numbers), 500) // (num_samples or 1)))
+                                        batch_size=max(1, min(len(numbers), 500) // (num_samples or 1)),
+                                        **{name: value for name, value in inference.items() if value is not None})
     titles, answers = _unfolded([worlds.title(w, variables) for w in wanted], results, num_samples)
     _print(opened, factual, numbers, titles, answers, results[0].info)
     path = out or (Path("counterfactual.png") if image_of(opened, factual) else None)

@@ -143,7 +143,7 @@ def load_model(
         source: `package.module` or `path/to/file.py`.
         variant: a key of the module's `variants`.
         settings: "field=value" overrides.
-        stored: the configuration of an earlier run, which replaces the defaults.
+        stored: the configuration of an earlier run, which replaces the defaults; its variant may be gone.
 
     Raises:
         ConfigurationError: no such module, no `build`, an unknown variant or field.
@@ -151,7 +151,8 @@ def load_model(
     module = import_model(source)
     if not callable(getattr(module, "build", None)):
         raise ConfigurationError(f"{source} has no function build(config) that returns an SCM; see docs/models.md.")
-    config = _configuration(module, source, variant)
+    gone = stored is not None and variant not in (getattr(module, "variants", None) or {})
+    config = _configuration(module, source, None if gone else variant)
     if stored:
         config = restore(config, stored)
     settings = list(settings)

@@ -161,24 +161,28 @@ def _loaded(folder: Path, module: Model | None, record: dict[str, Any], device: 
 
 
 def model_of(record: Mapping[str, Any], folder: Path, source: str | None) -> Model | None:
-    """The module behind a run. A run folder never brings code along: a file inside it is not executed unasked."""
-    known = record.get("model")
+    """The module behind a run, or None, with a note, where it is not there any more.
+
+    A run folder never brings code along: a model file inside it is not executed unless `source` names it.
+    """
+    known = record.get("model") or {}
+    asked = source is not None
     if source is None:
         if not known:
             return None
         file = known.get("file")
         source = file if known["source"].endswith(".py") or "/" in known["source"] else known["source"]
-        if file and Path(file).resolve().is_relative_to(folder.resolve()):
-            raise ConfigurationError(
-                f"{folder}: the run's model {file} lies inside the run folder, and code that came with "
-                f"a run is not executed unasked. If you trust it, add --model {file}."
-            )
-        if source is None or (source == file and not Path(source).is_file()):
-            raise ConfigurationError(
-                f"{folder}: the run's model {known['source']} is no longer at {file}; say where it is "
-                "with --model path/to/file.py."
-            )
-    model = load_model(source, stored=known.get("config") if known else None)
-    if known and known.get("sha256") not in (None, model.describe()["sha256"]):
-        console.note(f"{source} has changed since {folder} was trained with it")
+        if source is None or (file and Path(file).resolve().is_relative_to(folder.resolve())):
+            console.note(f"the run's model {file} lies inside the run folder, so it is not executed unasked. If you "
+                         f"trust it, add --model {file}.")
+            return None
+    try:
+        model = load_model(source, known.get("variant"), stored=known.get("config") or {})
+    except ConfigurationError as error:
+        if asked:
+            raise
+        console.note(f"the run's model cannot be used: {error} Going on without it; --model says where it is.")
+        return None
+    if known.get("sha256") not in (None, model.describe()["sha256"]):
+        console.note(f"{source} has changed since {folder} was trained with it.")
     return model

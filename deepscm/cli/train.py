@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import time
 from pathlib import Path
@@ -30,8 +31,8 @@ Patience = Annotated[
     int | None, typer.Option("--patience", min=1, help="Epochs without a better validation loss before training stops.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the split, the initial weights and the batches.")]
-Accelerator = Annotated[str, typer.Option("--accelerator", "--device", help="auto, cpu, gpu, mps, tpu, ...")]
-Devices = Annotated[str, typer.Option("--devices", help="How many devices, or which (as Lightning's Trainer).")]
+Accelerator = Annotated[str | None, typer.Option("--accelerator", "--device", help="auto, cpu, gpu, mps, tpu, ...")]
+Devices = Annotated[str | None, typer.Option("--devices", help="How many devices, or which (as Lightning's Trainer).")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; MODEL may be its folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")]
 
@@ -61,8 +62,8 @@ def train(
     lr: Rate = None,
     patience: Patience = None,
     seed: Seed = None,
-    accelerator: Accelerator = "auto",
-    devices: Devices = "1",
+    accelerator: Accelerator = None,
+    devices: Devices = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -88,7 +89,7 @@ def train(
         plan = _planned(model, variant, settings, out, chosen, table)
         _claim(plan, resume, overwrite)
     try:
-        _run(plan, accelerator, devices, resume)
+        _run(plan, {"accelerator": accelerator, "devices": _devices(devices)}, resume)
     except KeyboardInterrupt:
         from deepscm.cli.console import complain
 
@@ -124,7 +125,8 @@ def _continued(folder: Path, chosen: dict[str, Any]) -> Plan:
     if changed:
         raise ConfigurationError(f"--resume {folder} goes on with that run's own {', '.join(changed)}; leave them out.")
     model = runs.model_of(record, folder, None)
-    assert model is not None
+    if model is None:
+        raise ConfigurationError(f"{folder} cannot go on without the module of its model; give it back its place.")
     record |= {"options": {**record["options"], **chosen}, "status": "training"}
     return Plan(model, _build(model, record["seed"]), folder, record)
 
@@ -152,7 +154,7 @@ def _claim(plan: Plan, resume: bool, overwrite: bool) -> None:
                                          f"Go on with 'deepscm train {plan.folder} --resume', or start a new run.")
 
 
-def _run(plan: Plan, accelerator: str, devices: str, resume: bool) -> None:
+def _run(plan: Plan, machine: dict[str, Any], resume: bool) -> None:
     from deepscm.cli import runs, sources, tables
     from deepscm.cli.console import say
 
@@ -163,9 +165,11 @@ def _run(plan: Plan, accelerator: str, devices: str, resume: bool) -> None:
         runs.write_record(plan.folder, plan.record)
         say(f"{plan.model.title}: {', '.join(f'{n} {name}' for name, n in sizes.items())} rows -> {plan.folder}")
     start = time.monotonic()
-    settings = {**plan.model.settings(), **plan.record["options"], "seed": plan.record["seed"]}
-    history = plan.scm.fit(parts["train"], parts["validation"], folder=plan.folder / "training", resume=resume,
-                           accelerator=accelerator, devices=_devices(devices), **settings)
+    settings = {**plan.model.settings(), **plan.record["options"], "seed": plan.record["seed"],
+                **{name: value for name, value in machine.items() if value is not None}}
+    _check(plan.model, settings)
+    state = plan.folder / "training"
+    history = plan.scm.fit(parts["train"], parts["validation"], folder=state, resume=resume, **settings)
     if not _first():
         return
     plan.scm.save(plan.folder, meta={"run": runs.RECORD})
@@ -175,6 +179,19 @@ def _run(plan: Plan, accelerator: str, devices: str, resume: bool) -> None:
                     "seconds": round(seconds, 1)}
     runs.write_record(plan.folder, plan.record)
     _report(plan)
+
+
+def _check(model: Model, settings: dict[str, Any]) -> None:
+    """Refuse settings that `fit` does not know, before it is called."""
+    from deepscm.training.fit import fit
+
+    known = set(inspect.signature(fit).parameters) - {"scm", "data", "validation", "folder", "resume"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ConfigurationError(
+            f"{model.source}: settings() returned {', '.join(unknown)}, which scm.fit does not take; "
+            f"it takes {', '.join(sorted(known))}."
+        )
 
 
 def _report(plan: Plan) -> None:
@@ -208,9 +225,9 @@ def _first() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK"))
 
 
-def _devices(text: str) -> Any:
+def _devices(text: str | None) -> Any:
     """ "2" as a number, "0,1" as a list, "auto" as it is."""
-    if text == "auto":
+    if text is None or text == "auto":
         return text
     parts = text.split(",")
     if not all(part.strip().lstrip("-").isdecimal() for part in parts):

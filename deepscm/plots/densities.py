@@ -169,7 +169,8 @@ def _spread(values: Array) -> float:
 def _histograms(axes: Any, worlds: Mapping[str, Array]) -> None:
     every = np.concatenate([v[np.isfinite(v)] for v in worlds.values()])
     low, high = np.quantile(every, [0.001, 0.999])
-    edges = np.linspace(low, high if high > low else low + 1.0, 41)
+    bins = int(np.clip(2 * min(map(len, worlds.values())) ** (1 / 3), 8, 40))  # Rice's rule for the smallest world
+    edges = np.linspace(low, high if high > low else low + 1.0, bins + 1)
     for k, values in enumerate(worlds.values()):
         heights = np.histogram(values, edges)[0] / (len(values) * (edges[1] - edges[0]))
         axes.stairs(heights, edges, fill=k == 0, color=to_rgba(_colour(k), 0.3 if k == 0 else 1.0), linestyle=_line(k),
