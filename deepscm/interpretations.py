@@ -204,7 +204,7 @@ class Predict:
 
     def _evaluate(self, assignment: Assignment, noise: dict[str, Tensor], world: Mapping[str, Tensor]) -> Tensor:
         parents = assignment.pick(world)
-        rows = max((len(t) for t in (*noise.values(), *parents.values())), default=self.record.rows)
+        rows = max((t.shape[0] for t in (*noise.values(), *parents.values())), default=self.record.rows)
         return assignment.mechanism({part: tile(e, rows) for part, e in noise.items()},
                                     {own: tile(v, rows) for own, v in parents.items()})
 
@@ -287,7 +287,7 @@ def ready(
         InterventionError: it has no meaning for this variable.
     """
     name, variable, mechanism = assignment.name, assignment.variable, assignment.mechanism
-    like = torch.zeros((), dtype=mechanism.dtype, device=mechanism.prepared.device)
+    like = mechanism.unit
     action = Action(intervention, where=read_mask(intervention.where, name, record.rows, like.device))
     if isinstance(intervention, Replace):
         action.surrogate, action.fresh = _surrogate(intervention, assignment, record, generator, variables)

@@ -208,7 +208,7 @@ def read_value(value: Any, variable: Variable, name: str, rows: int, like: Tenso
         InterventionError: a shape that is neither one value nor one for each row, an unknown category, NaN.
     """
     array = as_array(value, name)
-    if array.ndim == 0:
+    if array.ndim == 0 and variable.shape:
         array = array.expand(variable.shape) if isinstance(array, Tensor) else np.broadcast_to(array, variable.shape)
     batch = array.ndim - variable.event_dim
     if not variable.shape and array.ndim == 2 and array.shape[1] == 1:

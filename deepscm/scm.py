@@ -164,12 +164,12 @@ class SCM(PyroModule):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the model."""
-        return next(iter(self.assignments.values())).mechanism.dtype
+        return self[self.graph.nodes[0]].dtype
 
     @property
     def device(self) -> torch.device:
         """Where the model's parameters are."""
-        return next(iter(self.assignments.values())).mechanism.prepared.device
+        return self[self.graph.nodes[0]].unit.device
 
     def to(self, *args: Any, **kwargs: Any) -> SCM:
         """As `torch.nn.Module.to`.
@@ -484,8 +484,8 @@ class SCM(PyroModule):
             place = self.place(name)
             if not place.observed:
                 raise DataError(f"{name}: values came for a variable declared observed=False; leave it out.")
-            own, device = place.assignment.mechanism.dtype, place.assignment.mechanism.prepared.device
-            values[name], present[name] = place.variable.read(evidence[name], name, own, device)
+            unit = place.assignment.mechanism.unit
+            values[name], present[name] = place.variable.read(evidence[name], name, unit.dtype, unit.device)
         lengths = {name: len(value) for name, value in values.items()}
         if not lengths:
             raise DataError(f"no variable came; the model has {', '.join(self.graph.nodes)}.")
@@ -539,7 +539,7 @@ class SCM(PyroModule):
             ordered = {name: record.shaped(interpretation.finish(name, values[name])) for name in self.graph.nodes}
             notes = {name: "surrogate with other noise: its noise was drawn afresh"
                      for name, action in actions.items() if action.fresh is not None}
-            info = record.info.but({name: repr(do) for name, do in world.items()}, notes)
+            info = record.info.but(world, notes)
             results.append(Result(ordered, info, record.samples))
         return results
 

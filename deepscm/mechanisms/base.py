@@ -51,7 +51,8 @@ class Mechanism(Described, nn.Module, abc.ABC):
         self.prepared: Tensor
         self.unit: Tensor
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
-        # A mechanism without weights still has a floating type, which `.double()` changes.
+        # Its type is the mechanism's, which `.double()` changes: every query asks for it, and walking over all
+        # parameters to find one takes longer than a small network.
         self.register_buffer("unit", torch.ones(()), persistent=False)
 
     # -- life cycle -------------------------------------------------------------------------------------------------
@@ -74,6 +75,8 @@ class Mechanism(Described, nn.Module, abc.ABC):
             except BaseException:
                 del self.variable, self.parents
                 raise
+            made = next((p.dtype for p in self.parameters() if p.is_floating_point()), self.unit.dtype)
+            self.unit = self.unit.to(made)
             return
         if not same_values(self.variable, variable):
             raise MechanismError(
@@ -148,14 +151,6 @@ class Mechanism(Described, nn.Module, abc.ABC):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the parameters and buffers."""
-        # Every query asks for it, and torch's own walk over all parameters takes longer than a small network.
-        waiting: list[nn.Module] = [self]
-        while waiting:
-            module = waiting.pop()
-            for parameter in module._parameters.values():
-                if parameter is not None and parameter.is_floating_point():
-                    return parameter.dtype
-            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
         return self.unit.dtype
 
     def require_prepared(self) -> None:
