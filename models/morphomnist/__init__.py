@@ -57,7 +57,7 @@ _PAPER = Config(paper=True, epochs=1000, batch_size=256, lr=1e-4, particles=4, s
 variants: dict[str, Config] = {
     **{graph: Config(graph=graph) for graph in ("independent", "conditional", "full", "digit")},
     **{f"{graph}-paper": dataclasses.replace(_PAPER, graph=graph) for graph in ("independent", "conditional", "full")},
-    "demo": Config(graph="digit", origin="digits", epochs=120),
+    "demo": Config(graph="digit", origin="digits", epochs=80),
 }
 
 #: Weights that come with the library, by variant; `scm = SCM.load(weights["full"])`.
