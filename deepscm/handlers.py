@@ -22,12 +22,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from deepscm.errors import CapabilityError, DataError, DeepSCMError, InterventionError
-from deepscm.interpretations import Assignment, Reach, either, reconstruction, require_abduction
+from deepscm.interpretations import Assignment, Reach, reconstruction, require_abduction
 from deepscm.interventions import Do, Draw, as_intervention
 from deepscm.mechanisms.base import Mechanism
-from deepscm.program import folded, unfolded
+from deepscm.program import unfolded
 from deepscm.record import ASSUMPTIONS, Abducted, Info, Record
-from deepscm.statement import Cause, Statement, read, sites
+from deepscm.statement import Cause, Statement, fitting, read, sites, together
 from deepscm.streams import branch, resolve
 
 Noise = Mapping[str, Mapping[str, Tensor]]
@@ -92,10 +92,10 @@ class Abduct(Messenger):
         self._forget()
         return super().__enter__()
 
-    def __exit__(self, *error: Any) -> Any:
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
         if error[0] is None:
             _require_ran("evidence", self.evidence, self.factual, DataError)
-        return super().__exit__(*error)
 
     def _pyro_assign(self, msg: dict[str, Any]) -> None:
         _plan(msg).abduct = self
@@ -107,7 +107,7 @@ class Abduct(Messenger):
         value = read(self.evidence[name], variable, name, mechanism)
         tensors = {("parent", own): v for own, v in parents.items()} | {("value", name): value}
         events = {("parent", own): mechanism.parents[own].event_dim for own in parents}
-        batch, flat = folded(tensors, events | {("value", name): variable.event_dim})
+        batch, flat = together(name, tensors, events | {("value", name): variable.event_dim})
         observed, causes = flat["value", name], {own: flat["parent", own] for own in parents}
         source = branch(resolve(self.seed, self.generator, len(observed), observed.device), f"abduct:{name}")
         noise = mechanism.abduct(observed, causes, source)
@@ -172,11 +172,11 @@ class Predict(Messenger):
         self._forget()
         return super().__enter__()
 
-    def __exit__(self, *error: Any) -> Any:
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._returned = {}
         if error[0] is None:
             _require_ran("noise", self.noise, self.seen, DataError)
-        self._returned = {}
-        return super().__exit__(*error)
 
     def _pyro_assign(self, msg: dict[str, Any]) -> None:
         plan = _plan(msg)
@@ -184,9 +184,7 @@ class Predict(Messenger):
         self.seen.add(msg["args"][0])
 
     def _pyro_post_assign(self, msg: dict[str, Any]) -> None:
-        value, plan = msg["value"], msg["fn"]
-        # A value that another handler put in the place of ours (pyro.poutine.do) is an action as well.
-        self._returned[id(value)] = (value, plan.reach if value is plan.value else True)
+        self._returned[id(msg["value"])] = (msg["value"], msg["fn"].reach)
 
     def reach(self, parent: Tensor) -> Reach:
         """Which rows of a parent's value some action has reached."""
@@ -246,11 +244,11 @@ class Intervene(Messenger):
         self._forget()
         return super().__enter__()
 
-    def __exit__(self, *error: Any) -> Any:
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        ran, self.world = self.world, {}
         if error[0] is None:
-            _require_ran("an action", self.actions, self.world, InterventionError)
-        self.world = {}
-        return super().__exit__(*error)
+            _require_ran("an action", self.actions, ran, InterventionError)
 
     def _pyro_assign(self, msg: dict[str, Any]) -> None:
         plan = _plan(msg)
@@ -270,7 +268,6 @@ class Plan:
     predict: Predict | None = None
     actions: list[Intervene] = dataclasses.field(default_factory=list)
     reach: Reach = True
-    value: Tensor | None = None
 
     def __call__(self, name: str, mechanism: Mechanism, parents: Mapping[str, Tensor]) -> Tensor:
         """Noise sites, then the value and its site."""
@@ -281,10 +278,13 @@ class Plan:
             value = self.abduct.value(name, mechanism, parents)
         else:
             value = self._computed(name, mechanism, parents)
-        self.value = pyro.deterministic(name, value, event_dim=mechanism.variable.event_dim)
+        with fitting(name):
+            site = pyro.deterministic(name, value, event_dim=mechanism.variable.event_dim)
+        if site is not value:  # another handler, such as pyro.poutine.do, has acted on the site
+            self.reach = True
         if self.abduct is not None:
-            self.abduct.factual[name] = self.value
-        return self.value
+            self.abduct.factual[name] = site
+        return site
 
     def _computed(self, name: str, mechanism: Mechanism, parents: Mapping[str, Tensor]) -> Tensor:
         known = None if self.predict is None else self.predict.noise.get(name)
@@ -301,7 +301,7 @@ class Plan:
         for handler in self.actions:
             action = handler.actions[name]
             value, reach, fresh = statement.run(action, handler.world, handler.seed, handler.generator)
-            self.reach = either(self.reach, reach)
+            self.reach = self.reach is True or reach is True or self.reach | reach
             if fresh:
                 handler.notes[name] = "surrogate with other noise: its noise was drawn afresh"
             # What this action made is what the next one finds, whatever happened upstream.

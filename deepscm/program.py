@@ -70,10 +70,10 @@ def folded(tensors: Mapping[Any, Tensor], events: Mapping[Any, int]) -> tuple[to
     flat = {}
     for key, tensor in tensors.items():
         event = tensor.shape[tensor.ndim - events[key] :]
-        flat[key] = tensor.expand(*batch, *event).reshape(math.prod(batch), *event)
+        flat[key] = tensor.expand((*batch, *event)).reshape((math.prod(batch), *event))
     return batch, flat
 
 
 def unfolded(flat: Tensor, batch: torch.Size) -> Tensor:
     """The first axis of `flat` as the axes `batch`."""
-    return flat.reshape(*batch, *flat.shape[1:])
+    return flat.reshape((*batch, *flat.shape[1:]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from deepscm.errors import DataError, InterventionError
 from deepscm.interpretations import Assignment, Predict, Reach, ready
-from deepscm.interventions import Intervention, Replace, as_array, read_value
+from deepscm.interventions import Draw, Intervention, Replace, as_array, read_value
 from deepscm.mechanisms.base import Mechanism
 from deepscm.program import folded, unfolded
 from deepscm.record import Info, Record
@@ -32,11 +33,38 @@ def sites(name: str, mechanism: Mechanism, known: Mapping[str, Tensor] | None) -
         raise DataError(f"{name}: noise with the parts {sorted(known)} came; {type(mechanism).__name__} has "
                         f"{sorted(kinds)}.")
     device = mechanism.prepared.device
-    return {
-        part: pyro.sample(f"{name}.{part}", kind.distribution(mechanism.dtype, device),
-                          obs=None if known is None else known[part])
-        for part, kind in kinds.items()
-    }
+    with fitting(name):
+        return {
+            part: pyro.sample(f"{name}.{part}", kind.distribution(mechanism.dtype, device),
+                              obs=None if known is None else known[part])
+            for part, kind in kinds.items()
+        }
+
+
+def together(
+    name: str, tensors: Mapping[tuple[str, str], Tensor], events: Mapping[tuple[str, str], int]
+) -> tuple[torch.Size, dict[tuple[str, str], Tensor]]:
+    """`folded`, with an error that names the statement.
+
+    Raises:
+        DataError: batch axes that do not broadcast.
+    """
+    try:
+        return folded(tensors, events)
+    except RuntimeError as error:
+        shapes = {" ".join(key).strip(): tuple(t.shape) for key, t in tensors.items()}
+        raise DataError(f"{name}: batch axes came that do not broadcast: {shapes}. Give values, noise and masks the "
+                        "batch axes of the program.") from error
+
+
+@contextlib.contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """Turn what Pyro says of a value that does not fit its plates into an error that names the statement."""
+    try:
+        yield
+    except ValueError as error:
+        raise DataError(f"{name}: a value came that does not fit the program: {error}. Give values and noise the batch "
+                        "axes of the program's plates.") from error
 
 
 def read(value: Any, variable: Variable, name: str, mechanism: Mechanism) -> Tensor:
@@ -54,8 +82,8 @@ def read(value: Any, variable: Variable, name: str, mechanism: Mechanism) -> Ten
     if depth < 0 or tuple(array.shape[depth:]) != variable.shape:
         raise DataError(f"{name}: shape {tuple(array.shape)} came; {('batch axes', *variable.shape)} is expected for "
                         f"{variable}.")
-    flat = variable.check(array.reshape(-1, *variable.shape), name, mechanism.dtype, mechanism.prepared.device)
-    return flat.reshape(*array.shape[:depth], *variable.shape)
+    flat = variable.check(array.reshape((-1, *variable.shape)), name, mechanism.dtype, mechanism.prepared.device)
+    return flat.reshape((*array.shape[:depth], *variable.shape))
 
 
 @dataclasses.dataclass
@@ -120,7 +148,9 @@ class Statement:
         if action is not None:
             flattened: dict[str, Any] = {field: flat["given", field] for field in given}
             action = dataclasses.replace(action, **flattened)
-            source: Generator = resolve(seed, generator, rows, device)
+            # Only what draws may touch Pyro's random state, or an action would move the draws of other statements.
+            draws = isinstance(action, Draw | Replace)
+            source: Generator = resolve(seed, generator, rows, device) if draws else torch.Generator()
             variables = {key: cause.variable for key, cause in causes.items()}
             actions[self.name] = ready(action, self._assignment, record, source, variables)
         predict = Predict(record, actions, self.replay)
@@ -157,7 +187,7 @@ class Statement:
             raw = getattr(action, field, None)
             array = as_array(raw, self.name)
             if raw is not None and array.ndim > variable.event_dim:
-                rows = array.reshape(-1, *array.shape[array.ndim - variable.event_dim :])
+                rows = array.reshape((-1, *array.shape[array.ndim - variable.event_dim :]))
                 value = read_value(rows, variable, self.name, len(rows), like.to(self.mechanism.prepared.device))
                 given[field] = value.reshape(array.shape), variable.event_dim
         if action.where is not None:
@@ -182,12 +212,7 @@ class Statement:
         if self.factual is not None:
             parts.append((("factual", ""), self.factual, self.mechanism.variable.event_dim))
         parts += [(("given", field), value, depth) for field, (value, depth) in given.items()]
-        try:
-            return folded({key: t for key, t, _ in parts}, {key: depth for key, _, depth in parts})
-        except RuntimeError as error:
-            shapes = {" ".join(key): tuple(t.shape) for key, t, _ in parts}
-            raise DataError(f"{self.name}: batch axes came that do not broadcast: {shapes}. Give values and masks the "
-                            "batch axes of the program.") from error
+        return together(self.name, {key: t for key, t, _ in parts}, {key: depth for key, _, depth in parts})
 
     def _world(
         self, predict: Predict, causes: Mapping[str, Cause], flat: Mapping[tuple[str, str], Tensor]
