@@ -3,8 +3,8 @@
 `python -m benchmarks.counterfactuals [--variant digit] [--rows 1000] [--samples 16]`
 
 The target of do(thickness) and do(intensity) is the value of another test digit, of do(digit) another class. Measured
-means `measure_thickness` and `measure_intensity` on the counterfactual image as 8-bit. The truth is Eq. 7 of DeepSCM with
-the row's own source digit and noise; do(digit) has none, so a classifier judges it.
+means `measure_thickness` and `measure_intensity` on the counterfactual image as 8-bit. The truth is Eq. 7 of DeepSCM
+with the row's own source digit and noise; do(digit) has none, so a classifier judges it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,19 @@ from deepscm import SCM
 from deepscm.data import morphomnist as source
 
 Array = NDArray[Any]
-COLUMNS = ["do", "image", "thickness MAE, px", "± 95%", "intensity MAE, levels", "±  95%", "to truth: per sample",
-           "±   95%", "of the mean", "energy score", "digit accuracy"]
+COLUMNS = [
+    "do",
+    "image",
+    "thickness MAE, px",
+    "± 95%",
+    "intensity MAE, levels",
+    "±  95%",
+    "to truth: per sample",
+    "±   95%",
+    "of the mean",
+    "energy score",
+    "digit accuracy",
+]
 
 
 def mean_pm(values: Array) -> tuple[float, float]:
@@ -59,20 +70,27 @@ def to_truth(samples: Array, truth: Array) -> dict[str, Any]:
     for shift in range(1, count):  # all pairs, one rotation at a time, to bound memory
         spread += np.sqrt(((samples - np.roll(samples, shift, 0)) ** 2).mean((2, 3, 4))).mean(0)
     score = distance - spread / (2 * max(count - 1, 1))
-    return {**dict(zip(COLUMNS[6:8], mean_pm(per_sample), strict=True)),
-            "of the mean": float(of_mean.mean()), "energy score": float(score.mean())}
+    return {
+        **dict(zip(COLUMNS[6:8], mean_pm(per_sample), strict=True)),
+        "of the mean": float(of_mean.mean()),
+        "energy score": float(score.mean()),
+    }
 
 
 def targets(rows: dict[str, Array], seed: int) -> dict[str, Array]:
     """Values of other rows, and other digits."""
     generator = np.random.default_rng(seed)
     n = len(rows["thickness"])
-    return {"thickness": rows["thickness"][np.roll(generator.permutation(n), 1)],
-            "intensity": rows["intensity"][np.roll(generator.permutation(n), 1)],
-            "digit": (rows["digit"] + generator.integers(1, 10, n)) % 10}
+    return {
+        "thickness": rows["thickness"][np.roll(generator.permutation(n), 1)],
+        "intensity": rows["intensity"][np.roll(generator.permutation(n), 1)],
+        "digit": (rows["digit"] + generator.integers(1, 10, n)) % 10,
+    }
 
 
-def compare(scm: SCM, rows: dict[str, Array], name: str, target: Array, judge: Any, samples: int) -> list[dict[str, Any]]:
+def compare(
+    scm: SCM, rows: dict[str, Array], name: str, target: Array, judge: Any, samples: int
+) -> list[dict[str, Any]]:
     """The rows of the table for one intervention: ours, the factual image unchanged, and the truth."""
     evidence = {key: rows[key] for key in scm.graph.nodes}
     factual, digit = rows["image"], rows["digit"]
@@ -88,17 +106,34 @@ def compare(scm: SCM, rows: dict[str, Array], name: str, target: Array, judge: A
     def accuracy(image: Array) -> float:
         return float((predict(judge, image).numpy() == wanted).mean())
 
-    ours = {"do": name, "image": "ours, against the true targets", **measured(one, goal), "digit accuracy": accuracy(images[0])}
-    unchanged = {"do": name, "image": "baseline: factual unchanged", **measured(eight_bit(factual), goal),
-                 "digit accuracy": accuracy(factual)}
+    ours = {
+        "do": name,
+        "image": "ours, against the true targets",
+        **measured(one, goal),
+        "digit accuracy": accuracy(images[0]),
+    }
+    unchanged = {
+        "do": name,
+        "image": "baseline: factual unchanged",
+        **measured(eight_bit(factual), goal),
+        "digit accuracy": accuracy(factual),
+    }
     if truth is None:
         return [ours, unchanged]
     ours |= to_truth(images, truth["image"])
     unchanged |= to_truth(factual[None], truth["image"])
-    own = {"do": name, "image": "ours, against the model's own targets",
-           **measured(one, {key: world[key][0] for key in ("thickness", "intensity")})}
-    floor = {"do": name, "image": "floor: the true counterfactual", **measured(eight_bit(truth["image"]), goal),
-             **to_truth(truth["image"][None], truth["image"]), "digit accuracy": accuracy(truth["image"])}
+    own = {
+        "do": name,
+        "image": "ours, against the model's own targets",
+        **measured(one, {key: world[key][0] for key in ("thickness", "intensity")}),
+    }
+    floor = {
+        "do": name,
+        "image": "floor: the true counterfactual",
+        **measured(eight_bit(truth["image"]), goal),
+        **to_truth(truth["image"][None], truth["image"]),
+        "digit accuracy": accuracy(truth["image"]),
+    }
     return [ours, own, unchanged, floor]
 
 
@@ -117,12 +152,19 @@ def main() -> None:
     actions = [name for name in ("thickness", "intensity", "digit") if name in scm.graph]
     with torch.inference_mode():
         table = [row for name in actions for row in compare(scm, rows, name, goal[name], judge, options.samples)]
-    publish("counterfactuals", f"Counterfactuals of {options.rows} MNIST test digits, {options.variant} model", COLUMNS, table, [
-        "errors to the truth are grey levels per pixel (28x28), images clipped to 0..255; lower is better.",
-        f"per sample: one draw; of the mean: the mean of {options.samples} draws; energy score: root mean square norm.",
-        "the image noise is abducted whole (temperature 1): the decoder's residual is carried over.",
-        "the true model sets thickness and intensity itself, so its row is the floor of what can be measured.",
-    ], {"config": config, "rows": options.rows, "samples": options.samples})
+    publish(
+        "counterfactuals",
+        f"Counterfactuals of {options.rows} MNIST test digits, {options.variant} model",
+        COLUMNS,
+        table,
+        [
+            "errors to the truth are grey levels per pixel (28x28), images clipped to 0..255; lower is better.",
+            f"per sample: one draw; of the mean: mean of {options.samples} draws; energy score: root mean square norm.",
+            "the image noise is abducted whole (temperature 1): the decoder's residual is carried over.",
+            "the true model sets thickness and intensity itself, so its row is the floor of what can be measured.",
+        ],
+        {"config": config, "rows": options.rows, "samples": options.samples},
+    )
 
 
 if __name__ == "__main__":

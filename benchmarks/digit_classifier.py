@@ -16,9 +16,17 @@ from deepscm.data import morphomnist
 def network() -> nn.Sequential:
     """A convolutional network on images scaled to [-1, 1]."""
     return nn.Sequential(
-        nn.Conv2d(1, 32, 5, 2, 2), nn.BatchNorm2d(32), nn.LeakyReLU(0.01),
-        nn.Conv2d(32, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.LeakyReLU(0.01),
-        nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 49, 128), nn.LeakyReLU(0.01), nn.Linear(128, 10),
+        nn.Conv2d(1, 32, 5, 2, 2),
+        nn.BatchNorm2d(32),
+        nn.LeakyReLU(0.01),
+        nn.Conv2d(32, 64, 3, 2, 1),
+        nn.BatchNorm2d(64),
+        nn.LeakyReLU(0.01),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(64 * 49, 128),
+        nn.LeakyReLU(0.01),
+        nn.Linear(128, 10),
     )
 
 

@@ -1,4 +1,5 @@
-"""The trained MorphoMNIST models that several benchmarks read; each is trained, or resumed, where it is not there yet."""
+"""The trained MorphoMNIST models that several benchmarks read; each is trained, or resumed, where it is not there
+yet."""
 
 from __future__ import annotations
 

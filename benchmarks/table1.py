@@ -28,8 +28,18 @@ PAPER = {
     "conditional": (-5526.50, -5520.37, -0.93, -5.19, 4.26),
     "full": (-5692.94, -5687.71, -0.93, -4.30, 4.43),
 }
-COLUMNS = ["model", "log p(x,t,i) >=", "log p(x|t,i) >=", "± (95%)", "log p(t)", "- optimum ± (95%)", "log p(i|t)",
-           "- optimum ± (95%) ", "MAE", "±  (95%)"]
+COLUMNS = [
+    "model",
+    "log p(x,t,i) >=",
+    "log p(x|t,i) >=",
+    "± (95%)",
+    "log p(t)",
+    "- optimum ± (95%)",
+    "log p(i|t)",
+    "- optimum ± (95%) ",
+    "MAE",
+    "±  (95%)",
+]
 
 
 def half_width(values: Any) -> float:
@@ -46,7 +56,9 @@ def image_scores(scm: SCM, columns: dict[str, Any], particles: int, chunk: int =
     bounds, errors = [], []
     with torch.no_grad():
         for start in range(0, len(columns["image"]), chunk):
-            world = {name: scm.variables[name].check(columns[name][start : start + chunk], name) for name in scm.variables}
+            world = {
+                name: scm.variables[name].check(columns[name][start : start + chunk], name) for name in scm.variables
+            }
             image, parents = world["image"], assignment.pick(world)
             bounds.append(vae.log_prob(image, parents, generator, particles))
             again = vae.reconstruct(image, parents, 32, generator, pixel_noise=True)
@@ -63,13 +75,22 @@ def scores(variant: str, scm: SCM, columns: dict[str, Any]) -> tuple[dict[str, A
     best_t, best_i = source.log_prob_thickness(t), source.log_prob_intensity(i, t if causal else None)
     got_t, got_i = (covariates[k].double().numpy() for k in ("thickness", "intensity"))
     ours = {
-        "model": f"{variant}, ours", "log p(x|t,i) >=": bound.mean().item(), "± (95%)": half_width(bound),
+        "model": f"{variant}, ours",
+        "log p(x|t,i) >=": bound.mean().item(),
+        "± (95%)": half_width(bound),
         "log p(x,t,i) >=": bound.mean().item() + got_t.mean() + got_i.mean(),
-        "log p(t)": got_t.mean(), "- optimum ± (95%)": f"{(got_t - best_t).mean():+.4f} ± {half_width(got_t - best_t):.4f}",
-        "log p(i|t)": got_i.mean(), "- optimum ± (95%) ": f"{(got_i - best_i).mean():+.4f} ± {half_width(got_i - best_i):.4f}",
-        "MAE": error.mean().item(), "±  (95%)": half_width(error),
+        "log p(t)": got_t.mean(),
+        "- optimum ± (95%)": f"{(got_t - best_t).mean():+.4f} ± {half_width(got_t - best_t):.4f}",
+        "log p(i|t)": got_i.mean(),
+        "- optimum ± (95%) ": f"{(got_i - best_i).mean():+.4f} ± {half_width(got_i - best_i):.4f}",
+        "MAE": error.mean().item(),
+        "±  (95%)": half_width(error),
     }
-    optimum = {"model": f"{variant}, true model on the same rows", "log p(t)": best_t.mean(), "log p(i|t)": best_i.mean()}
+    optimum = {
+        "model": f"{variant}, true model on the same rows",
+        "log p(t)": best_t.mean(),
+        "log p(i|t)": best_i.mean(),
+    }
     return ours, optimum
 
 
@@ -87,12 +108,19 @@ def interventional(scms: dict[str, SCM], n: int = 4000) -> list[dict[str, Any]]:
     rows = []
     for shift in (1.0, -0.5):
         t, _ = source.sample_covariates(1, range(n))
-        truth, again = (np.stack([s + shift, source.intensity_of(s + shift, e)], 1)
-                        for s, e in ((t, np.random.default_rng(2).standard_normal(n)),
-                                     (source.sample_covariates(3, range(n))[0], np.random.default_rng(4).standard_normal(n))))
+        truth, again = (
+            np.stack([s + shift, source.intensity_of(s + shift, e)], 1)
+            for s, e in (
+                (t, np.random.default_rng(2).standard_normal(n)),
+                (source.sample_covariates(3, range(n))[0], np.random.default_rng(4).standard_normal(n)),
+            )
+        )
         unmoved = np.stack(source.sample_covariates(5, range(n)), 1)
-        row: dict[str, Any] = {"do(t)": f"t := f(e) {shift:+g}", "floor: truth, other draws": energy_distance(truth, again),
-                               "baseline: no intervention": energy_distance(truth, unmoved)}
+        row: dict[str, Any] = {
+            "do(t)": f"t := f(e) {shift:+g}",
+            "floor: truth, other draws": energy_distance(truth, again),
+            "baseline: no intervention": energy_distance(truth, unmoved),
+        }
         for name, scm in scms.items():
             shift_action = Shift(shift, out_of_support="clip")
             small = SCM({k: v for k, v in scm.nodes.items() if k in ("thickness", "intensity")})
@@ -116,22 +144,40 @@ def main() -> None:
     for variant, (joint, image, t, i, mae) in PAPER.items():
         scms[variant], configs[variant] = trained(variant, options.runs, **changes)
         ours, optimum = scores(variant, scms[variant], columns)
-        paper = {"model": f"{variant}, paper", "log p(x,t,i) >=": joint, "log p(x|t,i) >=": image, "log p(t)": t,
-                 "log p(i|t)": i, "MAE": mae}
+        paper = {
+            "model": f"{variant}, paper",
+            "log p(x,t,i) >=": joint,
+            "log p(x|t,i) >=": image,
+            "log p(t)": t,
+            "log p(i|t)": i,
+            "MAE": mae,
+        }
         rows += [ours, paper, optimum]
     config = configs["full"]
-    publish("table1", "DeepSCM Table 1 on MorphoMNIST", COLUMNS, rows, [
-        "nats per row over raw units (pixels 0..255 with the paper's preprocessing, alpha 0.05); higher is better.",
-        "MAE in grey levels, 28x28; a constant image (the training mean) has "
-        f"{mean_image_error(columns['image']):.2f}.",
-        "paper: MorphoMNIST of another seed and 1,000 epochs, image checkpoint selected on the test set; ours: "
-        f"{config.epochs} epochs on 54,000 digits, checkpoint selected on 6,000 others.",
-        "optimum: the true model's own likelihood of the same rows; a model above it beyond the interval would be wrong.",
-    ], {"configs": configs, "rows": options.rows})
+    publish(
+        "table1",
+        "DeepSCM Table 1 on MorphoMNIST",
+        COLUMNS,
+        rows,
+        [
+            "nats per row over raw units (pixels 0..255 with the paper's preprocessing, alpha 0.05); higher is better.",
+            "MAE in grey levels, 28x28; a constant image (the training mean) has "
+            f"{mean_image_error(columns['image']):.2f}.",
+            "paper: MorphoMNIST of another seed and 1,000 epochs, image checkpoint selected on the test set; ours: "
+            f"{config.epochs} epochs on 54,000 digits, checkpoint selected on 6,000 others.",
+            "optimum: the true model's own likelihood of the same rows; above it beyond the interval would be wrong.",
+        ],
+        {"configs": configs, "rows": options.rows},
+    )
     fig3 = interventional(scms)
-    publish("table1_interventions", "Fig. 3 in numbers: energy distance to the true interventional density of (t, i)",
-            list(fig3[0]), fig3, "4,000 draws each, both coordinates scaled by their true spread; lower is better.",
-            {"n": 4000})
+    publish(
+        "table1_interventions",
+        "Fig. 3 in numbers: energy distance to the true interventional density of (t, i)",
+        list(fig3[0]),
+        fig3,
+        "4,000 draws each, both coordinates scaled by their true spread; lower is better.",
+        {"n": 4000},
+    )
     figures.write(scms, {name: column[:200] for name, column in test.items()}, RESULTS / "table1")
 
 

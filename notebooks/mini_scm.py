@@ -1,9 +1,10 @@
 # %% [markdown]
 # # The idea in under 200 lines
 #
-# A structural causal model is a list of assignments `x := f(noise; parents)`. Everything that deepscm does is one loop over
-# that list under several interpretations: draw the noise, record it, or replay it under an action. This file writes the loop
-# down from nothing but torch, checks it against answers worked by hand, and then asks deepscm the same questions.
+# A structural causal model is a list of assignments `x := f(noise; parents)`. Everything that deepscm does is one loop
+# over that list under several interpretations: draw the noise, record it, or replay it under an action. This file
+# writes the loop down from nothing but torch, checks it against answers worked by hand, and then asks deepscm the same
+# questions.
 #
 # Run it as a script, `python notebooks/mini_scm.py`, or cell by cell in an editor that knows `# %%`.
 
@@ -21,8 +22,9 @@ World = dict[str, Tensor]
 
 # %% [markdown]
 # ## An assignment
-# `forward` is f. `invert` finds the noise that explains a value: exactly where f is invertible in its noise, else as a draw from the
-# posterior. The noise never depends on the parents; that is what lets it stay fixed when the parents change.
+# `forward` is f. `invert` finds the noise that explains a value: exactly where f is invertible in its noise, else as a
+# draw from the posterior. The noise never depends on the parents; that is what lets it stay fixed when the parents
+# change.
 
 
 # %%
@@ -74,7 +76,8 @@ def categorical(logits: Callable[[World], Tensor], *parents: str) -> Assignment:
 
 # %% [markdown]
 # ## The one loop
-# `order` is topological by construction: an assignment may only name parents that stand before it. `step` is the interpretation.
+# `order` is topological by construction: an assignment may only name parents that stand before it. `step` is the
+# interpretation.
 
 
 # %%
@@ -161,8 +164,8 @@ assert torch.equal(again["outcome"], seen["outcome"])
 
 # %% [markdown]
 # ## The same in deepscm
-# What the library adds: mechanisms that are learned (flows, variational autoencoders), images, units and supports, missing
-# values, training, checkpoints, and answers that say how sure they are.
+# What the library adds: mechanisms that are learned (flows, variational autoencoders), images, units and supports,
+# missing values, training, checkpoints, and answers that say how sure they are.
 
 # %%
 from deepscm import SCM, Node, Real  # noqa: E402

@@ -27,9 +27,9 @@ class Mechanism(Described, nn.Module, abc.ABC):
     A mechanism sees one flat batch axis, one draw of its noise, and its parents by name. It owns its parameters and, in
     buffers, everything fitted to data (supports, standardisers), so it can move to another graph.
 
-    A subclass implements `build` (make networks, once, from `self.variable` and `self.parents`), `noise`, `forward`, and,
-    as far as its flags promise, `abduct` and `log_prob`; `standardise` if it fits buffers to data. Constructor arguments
-    must be plain values or described objects, since a checkpoint stores them.
+    A subclass implements `build` (make networks, once, from `self.variable` and `self.parents`), `noise`, `forward`,
+    and, as far as its flags promise, `abduct` and `log_prob`; `standardise` if it fits buffers to data. Constructor
+    arguments must be plain values or described objects, since a checkpoint stores them.
 
     Attributes:
         abduction: how `abduct` finds the noise: "exact" (the one noise value), "posterior" (an exact posterior draw),
@@ -85,12 +85,14 @@ class Mechanism(Described, nn.Module, abc.ABC):
             )
         if set(self.parents) != set(parents):
             raise MechanismError(
-                f"{type(self).__name__} reads parents {sorted(self.parents)}, {sorted(parents)} came; map its own names "
-                f"to the graph's: parents={{{', '.join(f'{p!r}: ...' for p in self.parents)}}}."
+                f"{type(self).__name__} reads parents {sorted(self.parents)}, {sorted(parents)} came; map its own "
+                f"names to the graph's: parents={{{', '.join(f'{p!r}: ...' for p in self.parents)}}}."
             )
         for name, parent in parents.items():
             if not same_values(self.parents[name], parent):
-                raise MechanismError(f"parent {name!r} of {type(self).__name__} was {self.parents[name]}, {parent} came.")
+                raise MechanismError(
+                    f"parent {name!r} of {type(self).__name__} was {self.parents[name]}, {parent} came."
+                )
 
     def build(self) -> None:
         """Make the networks from `self.variable` and `self.parents`; called once by `bind`."""
@@ -156,7 +158,9 @@ class Mechanism(Described, nn.Module, abc.ABC):
     def require_prepared(self) -> None:
         """Raise `NotFittedError` unless `prepare` has run."""
         if not bool(self.prepared):
-            raise NotFittedError(f"{type(self).__name__} has seen no data; call scm.fit(...) or mechanism.prepare(...).")
+            raise NotFittedError(
+                f"{type(self).__name__} has seen no data; call scm.fit(...) or mechanism.prepare(...)."
+            )
 
 
 def same_values(one: Variable, other: Variable) -> bool:

@@ -1,7 +1,7 @@
 """MorphoMNIST: stroke thickness causes intensity, both shape the image (DeepSCM, section 4 and Appendix A).
 
-    deepscm train models.morphomnist --variant full --out runs/full
-    deepscm counterfactual models.morphomnist --do thickness=+1 --out picture.png
+deepscm train models.morphomnist --variant full --out runs/full
+deepscm counterfactual models.morphomnist --do thickness=+1 --out picture.png
 """
 
 from __future__ import annotations
@@ -68,8 +68,12 @@ weights: dict[str, Path] = {
 
 def image_parents(graph: Graph) -> list[str]:
     """The causes of the image in each graph of Fig. 2."""
-    return {"independent": [], "conditional": ["thickness", "intensity"], "full": ["thickness", "intensity"],
-            "digit": ["thickness", "intensity", "digit"]}[graph]
+    return {
+        "independent": [],
+        "conditional": ["thickness", "intensity"],
+        "full": ["thickness", "intensity"],
+        "digit": ["thickness", "intensity", "digit"],
+    }[graph]
 
 
 def build(config: Config = variants["full"]) -> SCM:
@@ -81,8 +85,9 @@ def build(config: Config = variants["full"]) -> SCM:
     """
     causal = config.graph in ("full", "digit")
     nodes = {"thickness": Node(Real(low=0, unit="px"), eq_a1())}
-    nodes["intensity"] = Node(Real(low=64, high=255, unit="grey level"), _intensity(config, causal),
-                              ["thickness"] if causal else [])
+    nodes["intensity"] = Node(
+        Real(low=64, high=255, unit="grey level"), _intensity(config, causal), ["thickness"] if causal else []
+    )
     if config.graph == "digit":
         nodes["digit"] = Node(Categorical(10), GumbelMax())
     nodes["image"] = Node(Image(1, 28, 28, low=0, high=255), _image(config), image_parents(config.graph))
@@ -100,8 +105,13 @@ def _image(config: Config) -> VAE:
     if config.paper:
         return VAE.paper(latent=config.latent, particles=config.particles)
     # Parents in their own scale: the logit of an intensity at its bound would drive the decoder far out of its data.
-    return VAE.paper(latent=config.latent, particles=config.particles, channels=config.channels, hidden=config.hidden,
-                     scale="standard")
+    return VAE.paper(
+        latent=config.latent,
+        particles=config.particles,
+        channels=config.channels,
+        hidden=config.hidden,
+        scale="standard",
+    )
 
 
 def data(config: Config = variants["full"], root: str | Path | None = None) -> dict[str, dict[str, Any]]:
@@ -114,16 +124,26 @@ def data(config: Config = variants["full"], root: str | Path | None = None) -> d
     from deepscm.data import morphomnist
 
     names = ["thickness", "intensity", "image", *(["digit"] if config.graph == "digit" else [])]
-    parts = {part: morphomnist.load(part, origin=config.origin, root=root).columns
-             for part in ("train", "validation", "test")}
+    parts = {
+        part: morphomnist.load(part, origin=config.origin, root=root).columns
+        for part in ("train", "validation", "test")
+    }
     return {part: {name: columns[name] for name in names} for part, columns in parts.items()}
 
 
 def settings(config: Config = variants["full"]) -> dict[str, Any]:
     """Options for `scm.fit`."""
     return {
-        "epochs": config.epochs, "batch_size": config.batch_size, "patience": config.patience, "seed": config.seed,
-        "lr": {"image": config.lr, "thickness": config.covariate_lr, "intensity": config.covariate_lr,
-               **({"digit": config.covariate_lr} if config.graph == "digit" else {})},
-        "schedule": config.schedule, "options": {"fused": True},
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "patience": config.patience,
+        "seed": config.seed,
+        "lr": {
+            "image": config.lr,
+            "thickness": config.covariate_lr,
+            "intensity": config.covariate_lr,
+            **({"digit": config.covariate_lr} if config.graph == "digit" else {}),
+        },
+        "schedule": config.schedule,
+        "options": {"fused": True},
     }

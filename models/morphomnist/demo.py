@@ -35,15 +35,21 @@ def report(scm: SCM, rows: dict[str, Any]) -> list[dict[str, Any]]:
         world = scm.counterfactual({name: rows[name] for name in scm.graph.nodes}, do, seed=0).numpy()
         truth = source.true_counterfactual(rows, do)
         ours = np.clip(np.round(world["image"]), 0, 255).astype(np.uint8)
-        error, unchanged = (np.abs(image.astype(float) - truth["image"]).mean((1, 2, 3)) for image in (ours, rows["image"]))
-        lines.append({
-            "world": title,
-            "thickness error, px": float(np.abs(source.measure_thickness(ours[:, 0]) - truth["thickness"]).mean()),
-            "intensity error, grey levels": float(np.abs(source.measure_intensity(ours[:, 0]) - truth["intensity"]).mean()),
-            "error to the true counterfactual, grey levels": float(error.mean()),
-            "95% interval": float(1.96 * error.std(ddof=1) / np.sqrt(len(error))),
-            "baseline: factual unchanged": float(unchanged.mean()),
-        })
+        error, unchanged = (
+            np.abs(image.astype(float) - truth["image"]).mean((1, 2, 3)) for image in (ours, rows["image"])
+        )
+        lines.append(
+            {
+                "world": title,
+                "thickness error, px": float(np.abs(source.measure_thickness(ours[:, 0]) - truth["thickness"]).mean()),
+                "intensity error, grey levels": float(
+                    np.abs(source.measure_intensity(ours[:, 0]) - truth["intensity"]).mean()
+                ),
+                "error to the true counterfactual, grey levels": float(error.mean()),
+                "95% interval": float(1.96 * error.std(ddof=1) / np.sqrt(len(error))),
+                "baseline: factual unchanged": float(unchanged.mean()),
+            }
+        )
     return lines
 
 
@@ -51,16 +57,30 @@ def page(lines: list[dict[str, Any]], scm: SCM, scores: dict[str, float], rows: 
     """The report as Markdown."""
     columns = list(lines[0])
     table = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    table += [f"| {' | '.join(f'{v:.3g}' if isinstance(v, float) else str(v) for v in line.values())} |" for line in lines]
+    table += [
+        f"| {' | '.join(f'{v:.3g}' if isinstance(v, float) else str(v) for v in line.values())} |" for line in lines
+    ]
     exact = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
-    return "\n".join([
-        "# A small MorphoMNIST model on scikit-learn's bundled digits", "",
-        f"Trained in {seconds:.0f} s on 1,297 digits; measured on {rows} others that it never saw.", "",
-        "![counterfactuals](counterfactuals.png)", "", *table, "",
-        f"Mean log density of the test rows in nats (the image's is a lower bound): {exact}.", "",
-        "The true model is known, so the true counterfactual of every digit is too. do(digit) has none.", "",
-        "```", repr(scm), "```", "",
-    ])
+    return "\n".join(
+        [
+            "# A small MorphoMNIST model on scikit-learn's bundled digits",
+            "",
+            f"Trained in {seconds:.0f} s on 1,297 digits; measured on {rows} others that it never saw.",
+            "",
+            "![counterfactuals](counterfactuals.png)",
+            "",
+            *table,
+            "",
+            f"Mean log density of the test rows in nats (the image's is a lower bound): {exact}.",
+            "",
+            "The true model is known, so the true counterfactual of every digit is too. do(digit) has none.",
+            "",
+            "```",
+            repr(scm),
+            "```",
+            "",
+        ]
+    )
 
 
 def main(folder: Path) -> None:
@@ -82,7 +102,10 @@ def main(folder: Path) -> None:
     scores = {name: float(value.mean()) for name, value in scm.log_prob(facts).items()}
     few = {name: column[[3, 40, 77, 120]] for name, column in facts.items()}
     worlds = scm.counterfactual(few, [do for _, do in WORLDS], seed=0)
-    save(counterfactual_grid(few, worlds, scm.variables, titles=[title for title, _ in WORLDS]), folder / "counterfactuals.png")
+    save(
+        counterfactual_grid(few, worlds, scm.variables, titles=[title for title, _ in WORLDS]),
+        folder / "counterfactuals.png",
+    )
     save(scm.graph.draw().figure, folder / "graph.png")
     (folder / "report.json").write_text(json.dumps({"worlds": lines, "log density, nats": scores}, indent=1) + "\n")
     text = page(lines, scm, scores, len(test), seconds)

@@ -12,7 +12,11 @@ import torch
 from deepscm import SCM, Image, Node, Shift, plots
 from deepscm.data import morphomnist as source
 
-_SHIFTS = {"observational": {}, "do(t := f(e) + 1)": {"thickness": Shift(+1.0)}, "do(t := f(e) - 0.5)": {"thickness": Shift(-0.5)}}
+_SHIFTS = {
+    "observational": {},
+    "do(t := f(e) + 1)": {"thickness": Shift(+1.0)},
+    "do(t := f(e) - 0.5)": {"thickness": Shift(-0.5)},
+}
 
 
 def covariates(scm: SCM) -> SCM:
@@ -22,11 +26,13 @@ def covariates(scm: SCM) -> SCM:
 
 
 def interventional(models: Mapping[str, SCM], n: int = 20_000) -> Any:
-    """Fig. 3: the joint density of thickness and intensity, observed and under do(t), in the truth and in the models."""
+    """Fig. 3: the joint density of thickness and intensity, observed and under do(t), true and modelled."""
     t, _ = source.sample_covariates(1, range(n))
     noise = np.random.default_rng(1).standard_normal(n)
-    true = {title: {"thickness": t + shift, "intensity": source.intensity_of(t + shift, noise)}
-            for title, shift in zip(_SHIFTS, (0.0, 1.0, -0.5), strict=True)}
+    true = {
+        title: {"thickness": t + shift, "intensity": source.intensity_of(t + shift, noise)}
+        for title, shift in zip(_SHIFTS, (0.0, 1.0, -0.5), strict=True)
+    }
     panels: dict[str, Any] = {"true data": true}
     for name, scm in models.items():
         # A shift may leave the support of thickness (0 px) in the far tail; those draws stay at its bound.
@@ -37,10 +43,14 @@ def interventional(models: Mapping[str, SCM], n: int = 20_000) -> Any:
 
 def trajectories(scm: SCM, rows: Mapping[str, Any]) -> Any:
     """Fig. 4: two digits as their thickness and their intensity are modified."""
-    paths = {"do(thickness)": [{"thickness": t} for t in (1.0, 2.0, 3.0, 4.0, 5.0)],
-             "do(intensity)": [{"intensity": i} for i in (80.0, 120.0, 160.0, 200.0, 240.0)]}
+    paths = {
+        "do(thickness)": [{"thickness": t} for t in (1.0, 2.0, 3.0, 4.0, 5.0)],
+        "do(intensity)": [{"intensity": i} for i in (80.0, 120.0, 160.0, 200.0, 240.0)],
+    }
     worlds = {name: scm.counterfactual(rows, do, seed=0) for name, do in paths.items()}
-    return plots.trajectories(covariates(scm).sample(20_000, seed=0), rows, worlds, "thickness", "intensity", scm.variables)
+    return plots.trajectories(
+        covariates(scm).sample(20_000, seed=0), rows, worlds, "thickness", "intensity", scm.variables
+    )
 
 
 def conditioning(scm: SCM) -> Any:
@@ -49,8 +59,11 @@ def conditioning(scm: SCM) -> Any:
     brightness, widths = [110.0, 160.0, 210.0], [1.8, 2.5, 3.2]
     seen, done = plots.condition_and_intervene(small, "thickness", "intensity", brightness)
     _, set_width = plots.condition_and_intervene(small, "intensity", "thickness", widths)
-    panels = [plots.Violins("p(t | i)", "x", brightness, seen), plots.Violins("p(t | do(i))", "x", brightness, done),
-              plots.Violins("p(i | t) = p(i | do(t))", "y", widths, set_width)]
+    panels = [
+        plots.Violins("p(t | i)", "x", brightness, seen),
+        plots.Violins("p(t | do(i))", "x", brightness, done),
+        plots.Violins("p(i | t) = p(i | do(t))", "y", widths, set_width),
+    ]
     return plots.violins(small.sample(20_000, seed=0), panels, "thickness", "intensity", scm.variables)
 
 
@@ -68,8 +81,9 @@ def reconstructions(models: Mapping[str, SCM], rows: Mapping[str, Any]) -> Any:
         assignment: Any = scm.assignments["image"]
         world = {key: variable.check(rows[key]) for key, variable in scm.variables.items() if key in rows}
         with torch.no_grad():
-            drawn[name] = assignment.mechanism.reconstruct(world["image"], assignment.pick(world), 32,
-                                                           torch.Generator().manual_seed(0)).numpy()
+            drawn[name] = assignment.mechanism.reconstruct(
+                world["image"], assignment.pick(world), 32, torch.Generator().manual_seed(0)
+            ).numpy()
     return plots.reconstruction_grid(rows["image"], drawn, next(iter(models.values())).variables["image"])
 
 
@@ -83,15 +97,21 @@ def agreement(models: Mapping[str, SCM], n: int = 1000) -> Any:
 
 def _pairs(columns: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     images = np.clip(np.round(columns["image"]), 0, 255).astype(np.uint8)[:, 0]
-    return {"thickness": (columns["thickness"], source.measure_thickness(images)),
-            "intensity": (columns["intensity"], source.measure_intensity(images))}
+    return {
+        "thickness": (columns["thickness"], source.measure_thickness(images)),
+        "intensity": (columns["intensity"], source.measure_intensity(images)),
+    }
 
 
 def counterfactuals(scm: SCM, rows: Mapping[str, Any]) -> Any:
     """Fig. A.7: digits, their counterfactuals, and what changed."""
     worlds: dict[str, dict[str, Any]] = {
-        "do(t = 1)": {"thickness": 1.0}, "do(t = 3)": {"thickness": 3.0}, "do(t = 5)": {"thickness": 5.0},
-        "do(i = 64)": {"intensity": 64.0}, "do(i = 160)": {"intensity": 160.0}, "do(i = 255)": {"intensity": 255.0},
+        "do(t = 1)": {"thickness": 1.0},
+        "do(t = 3)": {"thickness": 3.0},
+        "do(t = 5)": {"thickness": 5.0},
+        "do(i = 64)": {"intensity": 64.0},
+        "do(i = 160)": {"intensity": 160.0},
+        "do(i = 255)": {"intensity": 255.0},
     }
     if "digit" in scm.graph:
         worlds |= {"do(y = 3)": {"digit": 3}, "do(y = 8)": {"digit": 8}}
@@ -114,9 +134,13 @@ def write(models: Mapping[str, SCM], rows: Mapping[str, Any], folder: Path) -> l
     two = {name: column[[2, 4]] for name, column in of_best.items()}
     image = best.variables["image"]
     drawings = {
-        "fig3_interventional": interventional({n: s for n, s in table1.items() if n in ("full", "conditional")} or models),
+        "fig3_interventional": interventional(
+            {n: s for n, s in table1.items() if n in ("full", "conditional")} or models
+        ),
         "fig4_trajectories": trajectories(best, two),
-        "figA2_samples": plots.sample_grid({n: s.sample(40, seed=0)["image"].numpy() for n, s in table1.items()}, image),
+        "figA2_samples": plots.sample_grid(
+            {n: s.sample(40, seed=0)["image"].numpy() for n, s in table1.items()}, image
+        ),
         "figA3_conditional_samples": conditional(table1),
         "figA4_reconstructions": reconstructions(table1, few),
         "figA5_agreement": agreement(table1),
