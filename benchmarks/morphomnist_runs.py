@@ -1,5 +1,4 @@
-"""The trained MorphoMNIST models that several benchmarks read; each is trained, or resumed, where it is not there
-yet."""
+"""The trained MorphoMNIST models that several benchmarks read; each is trained, or resumed, where it is missing."""
 
 from __future__ import annotations
 
