@@ -123,7 +123,8 @@ def test_sample_grid_shows_every_image_in_its_place():
 
 def test_conditional_grid():
     scm = SCM(a=Node(Real(), AdditiveNoise(bias=0.0, scale=1.0)), b=Node(Real(), AdditiveNoise(bias=0.0, scale=1.0)),
-              c=Node(Real(3), AdditiveNoise(weights={"a": [1.0] * 3, "b": [10.0] * 3}, bias=0.0, scale=1.0), ["a", "b"]))
+              c=Node(Real(3), AdditiveNoise(weights={"a": [1.0] * 3, "b": [10.0] * 3}, bias=0.0, scale=1.0),
+                     ["a", "b"]))
     drawn = plots.conditional_samples(scm, "c", ("a", [0.0, 1.0]), ("b", [0.0, 1.0, 2.0]), n=4, seed=1)
     assert drawn.shape == (4, 2, 3, 3)
     expected = np.array([0.0, 1.0])[:, None] + 10 * np.array([0.0, 1.0, 2.0])
@@ -155,13 +156,13 @@ def test_counterfactual_grid():
     world = {**factual, "t": factual["t"] + 1, "image": factual["image"] - 20}
     other = {**factual, "kind": 1 - factual["kind"], "image": factual["image"] + 10}
     figure = plots.counterfactual_grid(factual, [world, other], VARIABLES, image="image", labels=["a", "b", "c"],
-                                       titles=["do(t + 1)", "do(kind)"])
+                                       titles=["do(t + 1)", "do(kind = other, t + 0)"])
     assert len(figure.axes) == 3 * 3 + 3 * 2 + 1  # images, maps, the scale
     maps = [ax.images[0] for ax in figure.axes if ax.images and ax.images[0].get_cmap().name == style.DIFFERENCE]
     assert [float(np.mean(m.get_array())) for m in maps[:6]] == pytest.approx([-20, -20, -20, 10, 10, 10])
     assert {m.get_clim() for m in maps[:6]} == {(-20.0, 20.0)}
     shown = texts(figure)
-    assert {"factual", "do(t + 1)", "do(kind)", "a", "change of image"} <= set(shown)
+    assert {"factual", "do(t + 1)", "do(kind = other,\nt + 0)", "a", "change of image"} <= set(shown)
     assert f"t {style.shown(factual['t'][0] + 1)}" in shown  # only what this world changed
     first = [f"{name} {style.shown(factual[name][0], VARIABLES[name])}" for name in ("t", "i", "kind")]
     assert "\n".join(first) in shown

@@ -194,4 +194,4 @@ def jsonable(value: Any) -> Any:
 
 
 def _number(value: float, digits: int = 6) -> str:
-    return f"{value:.{digits}g}"
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"

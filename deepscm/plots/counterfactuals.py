@@ -64,7 +64,7 @@ def counterfactual_grid(
     worlds = [{key: array(value) for key, value in world.items()} for world in counterfactuals]
     known = {key: array(value) for key, value in factual.items()}
     _check(known, worlds, name, titles)
-    headings = list(titles) if titles is not None else [_heading(world) for world in counterfactuals]
+    headings = [_folded(t) for t in (titles if titles is not None else map(_heading, counterfactuals))]
     texts = _captions(known, worlds, variables, name) if captions else []
     maps = [_difference(world[name], known[name]) for world in worlds] if differences else []
     limit = max((float(np.abs(m).max()) for m in maps), default=0.0) or 1.0
@@ -117,9 +117,11 @@ class _Layout:
         first = max((len(row[0]) for row in texts), default=0)
         room = max(below * _LINE, first * _LINE - self.indent * (tile + _GAP))
         self.block = self.pictures * (tile + _GAP) + room + (0.12 if rows > 1 else 0.0)
+        longest = max((len(line) for heading in headings for line in heading.split("\n")), default=0)
         widest = max((len(line) for row in texts for lines in row for line in lines), default=0) * 0.052
-        self.step = max(self.tile[0] + _GAP, widest + 0.06, max(map(len, headings), default=0) * 0.064)
-        self.left, self.top = (0.75 if labelled else 0.08), 0.28
+        self.step = max(self.tile[0] + _GAP, widest + 0.06, longest * 0.064)
+        self.left = 0.75 if labelled else 0.08
+        self.top = 0.28 + 0.13 * max((heading.count("\n") for heading in headings), default=0)
         self.width = self.left + (worlds + 1) * self.step + (0.62 if differences and worlds else 0.05)
         self.height = self.top + rows * self.block + 0.05
         self.span = (rows, worlds)
@@ -176,6 +178,11 @@ def _check(
 def _heading(world: Any) -> str:
     actions = getattr(getattr(world, "info", None), "actions", {})
     return f"do({', '.join(actions)})" if actions else "counterfactual"
+
+
+def _folded(title: str) -> str:
+    """A long title, one action a line."""
+    return title.replace(", ", ",\n") if len(title) > 20 else title
 
 
 def _captions(
