@@ -22,6 +22,7 @@ from deepscm.errors import DataError, DeepSCMError, DeviceError, GraphError, Tra
 from deepscm.mechanisms import VAE, AdditiveNoise, Deterministic, Empirical, Flow, GumbelMax, LocationScale, Mechanism
 from deepscm.noise import Normal
 from deepscm.training.batches import Batches, Dealt, Table
+from deepscm.training.isolation import flushing
 from deepscm.training.keeper import Keeper
 from deepscm.training.meter import Meter
 
@@ -337,7 +338,7 @@ def test_the_caller_s_process_is_left_alone(tmp_path: Path, monkeypatch: pytest.
                 list(warnings.filters),
                 [logging.getLogger(n).level for n in names], torch.is_grad_enabled(), torch.get_num_threads(),
                 torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(),
-                torch.distributions.Distribution._validate_args, signal.getsignal(signal.SIGINT),
+                torch.distributions.Distribution._validate_args, flushing(), signal.getsignal(signal.SIGINT),
                 signal.getsignal(signal.SIGTERM), dict(os.environ), dict(pyro.get_param_store().items())]
 
     scm = model()

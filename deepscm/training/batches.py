@@ -40,8 +40,10 @@ class Table:
         """
         lacking = sorted(name for name in names if name not in data)
         if lacking:
+            there = [str(name) for name in data]
+            more = f" and {len(there) - 20} more" if len(there) > 20 else ""
             raise DataError(f"{where}: column(s) {', '.join(lacking)} are missing; it has "
-                            f"{', '.join(str(name) for name in data)}. Add them, or fit other nodes with nodes=[...].")
+                            f"{', '.join(there[:20]) or 'none'}{more}. Add them, or fit other nodes with nodes=[...].")
         columns = {name: _column(scm, name, data[name], where) for name in sorted(names)}
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -162,7 +164,7 @@ def source(
     """
     if isinstance(data, Table):
         return Batches(data, size, seed if shuffle else None)
-    if isinstance(data, Mapping) or hasattr(data, "columns"):
+    if tabular(data):
         return Batches(Table.of(data, scm, names, where), size, seed if shuffle else None)
     if isinstance(data, DataLoader):
         loader = data
@@ -197,13 +199,18 @@ class Dealt:
             yield batch["row"].tolist()
 
 
+def tabular(data: Any) -> bool:
+    """Whether data are columns in memory: a dict, or a DataFrame."""
+    return isinstance(data, Mapping) or (hasattr(data, "columns") and not isinstance(data, Dataset))
+
+
 def split(data: Any, share: float, scm: SCM, names: set[str], seed: int) -> tuple[Any, Any]:
     """Training and validation part of in-memory data or of a Dataset.
 
     Raises:
         DataError: an impossible share, or data that cannot be split.
     """
-    if isinstance(data, Mapping) or hasattr(data, "columns"):
+    if tabular(data):
         return Table.of(data, scm, names, "training data").split(share, seed)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         count = _held_out(len(data), share)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ class Objective(nn.Module, abc.ABC):
     # -- what a subclass says ---------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        """Make the extra networks; `self.scm` is known and prepared."""
+        """Make the extra networks; `self.scm` is known, and prepared but for nodes with causes that are never seen."""
 
     @abc.abstractmethod
     def optimisers(self) -> list[Optimizer]:
@@ -117,10 +117,10 @@ class Likelihood(Objective):
             groups.setdefault(id(self.scm[node]), []).append(node)
             check_trainable(node, self.scm[node])
         self.groups = {"+".join(nodes): nodes for nodes in groups.values()}
-        strange = sorted(set(self.lr) - set(self.nodes)) if isinstance(self.lr, Mapping) else []
+        strange = sorted(name for name in self.lr if name not in self.scm) if isinstance(self.lr, Mapping) else []
         if strange:
-            raise TrainingError(f"lr: rates for {', '.join(strange)} came; the nodes that are trained here are "
-                                f"{', '.join(self.nodes)}.")
+            raise TrainingError(f"lr: rates for {', '.join(strange)} came; the model has "
+                                f"{', '.join(self.scm.graph.nodes)}.")
 
     def optimisers(self) -> list[Optimizer]:
         general = {key: value for key, value in self.options.items() if key not in self.scm}
