@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from deepscm import SCM, Categorical, Image, Node, Real
 from deepscm.errors import CheckpointError, DeviceError
+from deepscm.inference.recognition import Recognition
 from deepscm.io import atomic, checkpoint
 from deepscm.mechanisms import VAE, AdditiveNoise, Empirical, Flow, GumbelMax, LocationScale
 from deepscm.mechanisms.base import Mechanism
@@ -189,6 +190,16 @@ def test_the_recognition_model_is_stored(tmp_path: Path) -> None:
     again = SCM.load(tmp_path, trust=[__name__])
     assert torch.equal(again.recognition.layer.weight, scm.recognition.layer.weight)
     assert again.recognition.sees == ("x", "y")
+
+
+def test_a_fitted_recognition_model_answers_as_before(tmp_path: Path) -> None:
+    scm = small()
+    Recognition(observed=["y"], hidden=["x"], width=8).fit(scm, steps=20, batch_size=32)
+    scm.save(tmp_path, dtype="float32")
+    again = SCM.load(tmp_path)
+    options: dict[str, Any] = {"num_samples": 50, "seed": 0, "method": "recognition"}
+    one, other = (model.abduct({"y": [0.5]}, **options).factual["x"] for model in (scm, again))
+    assert torch.equal(one, other)
 
 
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -379,6 +379,17 @@ def test_time_is_up() -> None:
     assert len(history) >= 1
 
 
+def test_a_callback_may_stop_it() -> None:
+    from lightning.pytorch import Callback
+
+    class Stop(Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            trainer.should_stop = True
+
+    history = model().fit(columns(), 0.2, epochs=5, callbacks=[Stop()])
+    assert (len(history), history.reason) == (1, "a callback stopped it")
+
+
 # -- when it goes wrong -----------------------------------------------------------------------------------------------
 
 

@@ -224,6 +224,8 @@ class Training(pl.LightningModule):
             self.history.reason = "all epochs done"
         elif self._late(self.history.epochs[-1].seconds):
             self.history.reason = "time is up"
+        elif self.trainer.should_stop:
+            self.history.reason = "a callback stopped it"
         self.trainer.should_stop = bool(self.history.reason)
 
     def _late(self, ahead: float) -> bool:
