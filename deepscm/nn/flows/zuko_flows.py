@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from deepscm.nn.flows.libraries import load_zuko
 from deepscm.nn.flows.rational_quadratic import RationalQuadratic
 
 
@@ -22,7 +21,9 @@ class ZukoSpline(RationalQuadratic):
 
     def assemble(self, size: int | None, context: int) -> None:
         super().assemble(size, context)
-        self._kind: Any = load_zuko().transforms.MonotonicRQSTransform
+        from deepscm.nn.flows.zuko_transform import Spline  # here, since it imports zuko
+
+        self._kind: Any = Spline
 
     def _spline(self, parameters: Tensor) -> Any:
         return self._kind(*self.split(parameters), bound=self.bound)
