@@ -14,7 +14,8 @@ from deepscm.inference.importance import Sampler
 from deepscm.inference.pareto import choose, effective_sample_size, fit_tail, pareto_quantile, smoothed
 from deepscm.inference.patterns import Component, Pattern, patterns
 from deepscm.inference.problem import Problem
-from deepscm.mechanisms import AdditiveNoise, GumbelMax
+from deepscm.mechanisms import AdditiveNoise, GumbelMax, Mechanism
+from deepscm.noise import Normal
 from deepscm.streams import Streams
 
 
@@ -223,6 +224,41 @@ def test_a_tolerated_share_of_rows_is_a_note(sharp):
     evidence = {"x": [float("nan")] * 3, "y": [0.0, 0.1, 0.2]}
     record = sharp.abduct(evidence, seed=0, tolerated=1.0)
     assert "unreliable in 3 of 3" in record.info["x"].notes[0]
+
+
+class Tail(Mechanism):
+    """A density whose logarithm is a small multiple of a heavy-tailed number."""
+
+    abduction = "exact"
+    density = "exact"
+
+    def __init__(self, height: float = 1.0):
+        super().__init__()
+        self.height = height
+
+    def noise(self):
+        return {"e": Normal()}
+
+    def forward(self, noise, parents):
+        return noise["e"]
+
+    def abduct(self, value, parents, generator=None):
+        return {"e": value}
+
+    def log_prob(self, value, parents):
+        return torch.log1p(self.height * torch.special.ndtr(-parents["x"]) ** -2)
+
+
+@pytest.mark.parametrize("height", [1.0, 1e-9])
+def test_the_tail_of_nearly_equal_weights_does_not_matter(height):
+    scm = SCM(x=Node(Real(), normal()), y=Node(Real(), Tail(height), parents=["x"])).double()
+    if height == 1.0:
+        with pytest.raises(InferenceError, match="collapse"):
+            scm.abduct({"y": [0.0]}, seed=0)
+    else:
+        record = scm.abduct({"y": [0.0]}, seed=0)
+        assert record.info["x"].pareto_k > 1.0
+        assert record.info["x"].effective_sample_size > 999
 
 
 def test_impossible_evidence_is_an_error():

@@ -31,6 +31,7 @@ from deepscm.variables import Image
 
 DEFENSIVE = 0.1  # share of particles from the prior beside a recognition model (Hesterberg, 1995)
 STRETCH = 1.2  # of a proposal's deviations: tails lighter than the posterior's would make a few weights huge
+EVEN = 0.9  # share of the particles above which weights are nearly equal and the shape of their tail does not matter
 _FEWEST_PER_VALUE = 20  # particles that each joint discrete value must get to be spread evenly
 
 
@@ -248,7 +249,8 @@ def _judge(
     problem: Problem, settings: Settings, recognition: Recognition | None, ess: Tensor, khat: Tensor
 ) -> tuple[str, ...]:
     """Notes on rows whose weights collapsed; too many of them are an error or a warning."""
-    bad = (ess < settings.min_ess) | (khat > settings.khat_limit)
+    uneven = ess < EVEN * settings.particles
+    bad = (ess < settings.min_ess) | (uneven & (khat > settings.khat_limit))
     if not bool(bad.any()):
         return ()
     hidden, evidence = ", ".join(problem.component.hidden), ", ".join(problem.component.evidence)

@@ -25,7 +25,8 @@ class Settings:
             "recognition" takes the recognition model's word without weights (the amortised answer).
         particles: weighted draws for each row.
         recognition: a model to propose particles with, instead of `scm.recognition`; False uses none.
-        khat_limit: largest Pareto k-hat that counts as reliable (Vehtari et al., 2024).
+        khat_limit: largest Pareto k-hat that counts as reliable (Vehtari et al., 2024); it is not asked for where the
+            effective sample size shows that all weights are nearly equal.
         min_ess: smallest effective sample size that counts as reliable.
         tolerated: share of rows that may be unreliable before that is an error.
         on_collapse: "raise" `InferenceError`, or "warn" and answer all the same.
