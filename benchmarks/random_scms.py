@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+import scipy.special
 import torch
 from torch import Tensor
 
@@ -165,8 +166,8 @@ class KnownSCM:
                 total[key] = total.get(key, 0.0) + weight * v
         return {key: (v, 0.0) for key, v in total.items()}
 
-    def counterfactual(self, row: Columns, do: Columns, shift: Columns) -> dict[str, float]:
-        """Expectation of each feature (products left out) in the world that one observed row would have had."""
+    def counterfactual(self, row: Columns, do: Columns, shift: Columns) -> dict[str, tuple[float, float]]:
+        """Mean and variance of each feature (products left out) in the world that one observed row would have had."""
         noise = {name: row[name] - e.location(row) for name, e in self.equations.items() if isinstance(e, RealEquation)}
 
         def posterior(name: str, table: Array, world: Columns) -> Array:
@@ -174,7 +175,7 @@ class KnownSCM:
             assert isinstance(equation, CategoryEquation)
             return gumbel_counterfactual(equation.probabilities(row), table, row[name])
 
-        total: dict[str, float] = {}
+        total: dict[str, Array] = {}
         for world, weight in self._configurations(posterior, do):
             values: dict[str, Any] = {}
             for name, equation in self.equations.items():
@@ -186,8 +187,20 @@ class KnownSCM:
                     values[name] = equation.location(values) + noise[name] + shift.get(name, 0.0)
             for key, v in self.features(values).items():
                 if "*" not in key:
-                    total[key] = total.get(key, 0.0) + weight * float(v)
-        return total
+                    total[key] = total.get(key, np.zeros(2)) + weight * np.array([v, v**2])
+        return {key: (float(mean), max(float(square - mean**2), 0.0)) for key, (mean, square) in total.items()}
+
+    def log_density(self, values: Columns) -> dict[str, Array]:
+        """Log density or mass of each variable given its parents."""
+        found = {}
+        for name, equation in self.equations.items():
+            if isinstance(equation, RealEquation):
+                residual = (values[name] - equation.location(values)) / equation.scale
+                found[name] = -0.5 * residual**2 - 0.5 * np.log(2 * np.pi) - np.log(equation.scale)
+            else:
+                table = np.broadcast_to(equation.probabilities(values), (len(values[name]), equation.table.shape[-1]))
+                found[name] = np.log(table[np.arange(len(values[name])), values[name]])
+        return found
 
     def _configurations(self, law: Any, do: Columns) -> Iterator[tuple[dict[str, int], float]]:
         """Every configuration of the categories, with its probability where `law(name, table row, world)` draws it."""
@@ -297,6 +310,73 @@ def random_action(known: KnownSCM, seed: int, size: int = 2) -> tuple[dict[str, 
         else:
             shift[name] = float(rng.normal())
     return do, shift, do | {name: Shift(delta) for name, delta in shift.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """How far answers are from the truth.
+
+    Attributes:
+        error: largest error where the answer is exact.
+        z: largest error in standard errors, where the answer is an average over draws.
+        compared: how many averages were compared.
+    """
+
+    error: float = 0.0
+    z: float = 0.0
+    compared: int = 0
+
+    def __add__(self, other: Gap) -> Gap:
+        return Gap(max(self.error, other.error), max(self.z, other.z), self.compared + other.compared)
+
+    @property
+    def limit(self) -> float:
+        """What `z` exceeds once in ten thousand runs, if all is right (Bonferroni)."""
+        return float(-scipy.special.ndtri(0.5e-4 / max(self.compared, 1)))
+
+
+def average_gap(draws: Array, truth: float, error: float = 0.0, variance: float | None = None) -> Gap:
+    """Of the mean of draws.
+
+    Args:
+        draws: of anything, `(n,)`.
+        truth: their expectation.
+        error: standard error of the truth, if it is an estimate itself.
+        variance: the true one; by default that of the draws.
+    """
+    draws = draws.astype(float)
+    deviation = abs(float(draws.mean()) - truth)
+    spread = ((float(draws.var()) if variance is None else variance) / len(draws) + error**2) ** 0.5
+    return Gap(error=deviation) if spread < 1e-8 else Gap(z=deviation / spread, compared=1)
+
+
+def share_gap(draws: Array, truth: float) -> Gap:
+    """Of the share of an event; one draw more or less is no deviation, since a rare event's share is not normal."""
+    variance = max(truth * (1 - truth), 0.0)  # a certain event's probability may have been rounded to above 1
+    return average_gap(draws, truth, 1 / len(draws) if variance > 1e-12 else 0.0, variance)
+
+
+def sampling_gap(known: KnownSCM, do: Columns, shift: Columns, action: Any, n: int, seed: int) -> Gap:
+    """Rungs 1 and 2: every expectation of `n` rows of `scm.sample(do=action)`."""
+    rows = known.features(known.scm.sample(n, do=action, seed=seed).numpy())
+    gap = Gap()
+    for key, (truth, error) in known.expectations(do, shift).items():
+        gap += share_gap(rows[key], truth) if "=" in key else average_gap(rows[key], truth, error)
+    return gap
+
+
+def counterfactual_gap(
+    known: KnownSCM, do: Columns, shift: Columns, action: Any, rows: int, draws: int, seed: int
+) -> Gap:
+    """Rung 3: the worlds of some observed rows, each with `draws` posterior draws."""
+    observed = known.draw(rows, {}, {}, np.random.default_rng([seed, 3]))
+    worlds = known.scm.counterfactual(observed, do=action, num_samples=draws, seed=seed).numpy()
+    gap = Gap()
+    for i in range(rows):
+        found = known.features({name: v[:, i] for name, v in worlds.items()})
+        for key, (truth, variance) in known.counterfactual({n: v[i] for n, v in observed.items()}, do, shift).items():
+            gap += share_gap(found[key], truth) if "=" in key else average_gap(found[key], truth, variance=variance)
+    return gap
 
 
 def _term(kind: Kind, levels: int | None, rng: np.random.Generator) -> tuple[str, Any]:
