@@ -55,8 +55,9 @@ class Training(pl.LightningModule):
     # -- set-up -----------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Learn which process this is; it may be a fresh one, which must be as quiet as the first."""
+        """Learn which process this is; it may be a fresh one, which must be as quiet and as fast as the first."""
         hush()
+        torch.set_flush_denormal(True)
         for batches in (self.train_source, self.validation_source):
             if batches is not None:
                 batches.share(self.trainer.global_rank, self.trainer.world_size)
