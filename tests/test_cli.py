@@ -407,6 +407,10 @@ def test_an_earlier_run_is_safe_and_can_go_on(tmp_path, capsys):
     assert run("train", "toy_again.py", "--out", "r", "--overwrite") == 0
     assert runs.read_record(tmp_path / "r")["metrics"]["epochs"] == 1
     assert run("train", "toy_again.py", "--out", "r2", "--devices", "many") == 2
+    runs.write_record(tmp_path / "r3", {"status": "training"})
+    capsys.readouterr()
+    assert run("sample", "r3") == 2
+    assert "--resume" in capsys.readouterr().err
 
 
 def test_shipped_weights_answer_at_once(tmp_path, capsys):

@@ -133,6 +133,9 @@ def open_target(target: str, *, model: str | None = None, variant: str | None = 
         if variant is not None:
             raise ConfigurationError(f"--variant {variant} came for the run {target}, which has its own; leave it out.")
         record = read_record(folder)
+        if record.get("status") == "training" and not (folder / "scm.json").is_file():
+            raise ConfigurationError(f"{folder} holds a run that has not finished; go on with 'deepscm train {folder} "
+                                     "--resume'.")
         module = model_of(record, folder, model)
         return _loaded(folder, module, record, device)
     if Path(target).expanduser().is_dir() and not (Path(target).expanduser() / "__init__.py").is_file():
