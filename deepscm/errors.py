@@ -27,6 +27,10 @@ class FormatError(DataError):
     """A file that is truncated, corrupt or of another format."""
 
 
+class NotFoundError(DataError):
+    """Data that are nowhere to be found, and could not be downloaded."""
+
+
 class InterventionError(DeepSCMError, ValueError):
     """An intervention that the model has no meaning for."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepscm.data.idx import write_bytes
-from deepscm.errors import DataError, FormatError
+from deepscm.errors import FormatError, NotFoundError
 
 _MNIST_HOSTS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -76,23 +76,25 @@ def mnist(root: str | os.PathLike[str] | None = None, *, download: bool = True) 
         download: fetch what is missing into the user's cache (11 MB); never with an explicit `root`.
 
     Raises:
-        DataError: the files are nowhere, and there is no network or no permission.
+        NotFoundError: the files are nowhere, and there is no network or no permission.
         FormatError: what the network sent is not MNIST.
     """
     found = find("mnist", tuple(_MNIST), root)
     if found is not None:
         return found
     searched = ", ".join(str(folder) for folder in candidates("mnist", root))
-    advice = "put the four *-ubyte.gz files there, set DEEPSCM_DATA, or use the embedded digits (source='digits')"
+    advice = "put the four *-ubyte.gz files there, set DEEPSCM_DATA, or use the embedded digits (origin='digits')"
     if root is not None or not download:
-        raise DataError(f"MNIST was not found in {searched}; {advice}.")
+        raise NotFoundError(f"MNIST was not found in {searched}; {advice}.")
     folder = cache_root() / "mnist"
     for name, digest in _MNIST.items():
         if not (folder / name).is_file():
             try:
                 fetch([host + name for host in _MNIST_HOSTS], folder / name, digest)
             except OSError as error:
-                raise DataError(f"MNIST was not found in {searched} or on the network ({error}); {advice}.") from error
+                raise NotFoundError(
+                    f"MNIST was not found in {searched} or on the network ({error}); {advice}."
+                ) from error
     return {name: folder / name for name in _MNIST}
 
 

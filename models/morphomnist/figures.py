@@ -84,7 +84,8 @@ def reconstructions(models: Mapping[str, SCM], rows: Mapping[str, Any]) -> Any:
             drawn[name] = assignment.mechanism.reconstruct(
                 world["image"], assignment.pick(world), 32, torch.Generator().manual_seed(0)
             ).numpy()
-    return plots.reconstruction_grid(rows["image"], drawn, next(iter(models.values())).variables["image"])
+    variable: Any = next(iter(models.values())).variables["image"]
+    return plots.reconstruction_grid(rows["image"], drawn, variable)
 
 
 def agreement(models: Mapping[str, SCM], n: int = 1000) -> Any:
@@ -132,7 +133,7 @@ def write(models: Mapping[str, SCM], rows: Mapping[str, Any], folder: Path) -> l
     few = {name: column[:8] for name, column in rows.items()}
     of_best = {name: column for name, column in few.items() if name in best.graph}
     two = {name: column[[2, 4]] for name, column in of_best.items()}
-    image = best.variables["image"]
+    image: Any = best.variables["image"]
     drawings = {
         "fig3_interventional": interventional(
             {n: s for n, s in table1.items() if n in ("full", "conditional")} or models
