@@ -7,6 +7,8 @@ the noise of given values, Predict replays noise under actions, Score adds up de
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, Protocol
 
@@ -89,11 +91,17 @@ class Abduct:
         return value
 
 
+@functools.cache
+def estimated(kind: type[Mechanism]) -> bool:
+    """Whether mechanisms of this kind estimate their density by draws, so that `log_prob` takes a generator."""
+    return "generator" in inspect.signature(kind.log_prob).parameters
+
+
 class Score:
     """Log densities of given values, by variable."""
 
-    def __init__(self, evidence: Mapping[str, Tensor], nodes: Collection[str]) -> None:
-        self.evidence, self.nodes = evidence, nodes
+    def __init__(self, evidence: Mapping[str, Tensor], nodes: Collection[str], generator: Generator) -> None:
+        self.evidence, self.nodes, self.generator = evidence, nodes, generator
         self.scores: dict[str, Tensor] = {}
 
     def __call__(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
@@ -102,7 +110,8 @@ class Score:
             if mechanism.density == "none":
                 raise CapabilityError(f"{name}: {type(mechanism).__name__} has no density; leave it out with "
                                       "nodes=[...].")
-            self.scores[name] = mechanism.log_prob(self.evidence[name], assignment.pick(world))
+            source = {"generator": branch(self.generator, f"score:{name}")} if estimated(type(mechanism)) else {}
+            self.scores[name] = mechanism.log_prob(self.evidence[name], assignment.pick(world), **source)
         return self.evidence[name]
 
 
@@ -240,7 +249,7 @@ class Predict:
     def _lost(self, assignment: Assignment) -> Lost:
         """Rows that some parent has lost, and takes everything downstream with it."""
         lost: Lost = None
-        for parent in assignment.links.values():
+        for parent in assignment.links.values() if self.lost else ():
             lost = gone(lost, self.lost.get(parent))
         return lost
 

@@ -414,31 +414,45 @@ class SCM(PyroModule):
         return results if _several(do) else results[0]
 
     def log_prob(
-        self, values: Mapping[str, Any], *, nodes: Collection[str] | None = None, grad: bool = False
+        self,
+        values: Mapping[str, Any],
+        *,
+        nodes: Collection[str] | None = None,
+        seed: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+        grad: bool = False,
     ) -> Result:
         """`(N,)` log densities in nats by variable; `.info` says which are exact and which lower bounds.
 
         Args:
             values: a value for every variable of `nodes` and for their parents.
             nodes: variables to score; all by default.
-            grad: keep the computation differentiable.
+            seed, generator: for bounds that are averages over draws; exact densities draw nothing.
+            batch_size, progress, grad: as for `sample`.
 
         Raises:
             DataError: missing values.
             CapabilityError: a mechanism without a density.
         """
-        tensors, present, _ = self.observe(values)
+        tensors, present, n = self.observe(values)
         wanted = self._named(nodes)
         need = {*wanted, *(parent for name in wanted for parent in self.graph.parents(name))}
         lacking = sorted(name for name in need if name not in tensors or present[name] is not None)
         if lacking:
             raise DataError(f"log_prob: values of {', '.join(lacking)} are missing or NaN; give complete rows, or "
                             "score other variables with nodes=[...].")
-        interpretation = Score({name: tensors.get(name, torch.empty(0)) for name in self.graph.nodes}, wanted)
-        with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+        info = {name: self[name].density for name in wanted}
+
+        def batch(rows: range, source: Generator) -> list[Result]:
+            cut = {name: value[rows.start : rows.stop] for name, value in tensors.items()}
+            interpretation = Score({name: cut.get(name, torch.empty(0)) for name in self.graph.nodes}, wanted, source)
             self.walk(interpretation)
-        scores = {name: interpretation.scores[name] for name in wanted}
-        return Result(scores, {name: self[name].density for name in wanted})
+            return [Result({name: interpretation.scores[name] for name in wanted}, info)]
+
+        with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+            return cast(Result, self._batched(batch, n, 1, seed, generator, batch_size, progress)[0])
 
     # -- training, files: the layers above, reached lazily -----------------------------------------------------------
 
@@ -667,7 +681,9 @@ def _join(pieces: list[Any]) -> Any:
         return joined(pieces)
     samples = pieces[0].samples
     axis = 0 if samples is None else 1
-    info = joined_info([piece.info for piece in pieces], [next(iter(piece.values())).shape[axis] for piece in pieces])
+    info = pieces[0].info
+    if isinstance(info, Info):
+        info = joined_info([piece.info for piece in pieces], [next(iter(p.values())).shape[axis] for p in pieces])
     return Result({name: torch.cat([piece[name] for piece in pieces], axis) for name in pieces[0]}, info, samples)
 
 

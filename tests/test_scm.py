@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from deepscm import SCM, Binary, Categorical, Do, Node, Real, Shift
+from deepscm import SCM, Binary, Categorical, Do, Image, Node, Real, Shift
 from deepscm.errors import CapabilityError, DataError, GraphError, MechanismError
-from deepscm.mechanisms import AdditiveNoise, Deterministic, GumbelMax, LocationScale
+from deepscm.mechanisms import VAE, AdditiveNoise, Deterministic, GumbelMax, LocationScale
 from tests.toys import Counting, Fuzzy, Sampler, chain, rich, rows
 
 CHAIN = {"x": [1.0, -1.0], "y": [2.5, 0.0], "z": [0.0, 4.0]}  # noises x: 1, -1; y: 0.5, 2; z: 0.5, 1
@@ -48,6 +48,35 @@ def test_log_prob_by_hand() -> None:
     assert torch.allclose(torch.stack([scores["x"], scores["y"], scores["z"]]), expected)
     assert torch.allclose(scores.total, expected.sum(0))
     assert scores.info == {"z": "exact", "y": "exact", "x": "exact"}
+
+
+def test_a_bound_by_draws_can_be_repeated_row_by_row() -> None:
+    image = Image(1, 8, 8)
+    scm = SCM(
+        x=Node(Real(), AdditiveNoise()),
+        image=Node(image, VAE(latent=2, channels=(4,), hidden=(8,), features=4), parents=["x"]),
+    ).double()
+    values = {"x": torch.randn(6, generator=torch.Generator().manual_seed(0)), "image": rows_of_grey(6)}
+    state = torch.get_rng_state()
+    whole = scm.log_prob(values, seed=0)
+    assert same(whole, scm.log_prob(values, seed=0))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(whole["image"], scm.log_prob(values, seed=1)["image"])
+    assert torch.equal(whole["x"], scm.log_prob(values)["x"])
+    assert whole.info == {"x": "exact", "image": "bound"}
+    parts = scm.log_prob(values, seed=0, batch_size=4)
+    assert torch.allclose(parts["image"], whole["image"], rtol=1e-12)
+    assert parts.info == whole.info
+    one, two = (scm.log_prob(values, generator=torch.Generator().manual_seed(3))["image"] for _ in range(2))
+    assert torch.equal(one, two)
+    # What else is scored makes no difference.
+    assert torch.equal(scm.log_prob(values, seed=0, nodes=["image"])["image"], whole["image"])
+    with pytest.raises(DataError, match="both seed and generator"):
+        scm.log_prob(values, seed=0, generator=torch.Generator())
+
+
+def rows_of_grey(n: int) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(1)).double()
 
 
 def test_interventional_moments_by_hand() -> None:

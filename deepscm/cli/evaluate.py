@@ -52,7 +52,9 @@ def evaluate(
     columns, dropped = complete(opened.scm, columns)
     result = measure(opened.scm, columns, limit, seed)
     result["rows"] = {"part": data or part, "used": _rows(columns), "incomplete": dropped}
-    own = opened.model.evaluate(opened.scm, _data(opened, columns, part, data)) if opened.model is not None else None
+    own = None
+    if opened.model is not None and opened.model.has("evaluate"):
+        own = opened.model.evaluate(opened.scm, _data(opened, columns, part, data))
     if own is not None:
         result["model"] = own
     folder = out or (opened.folder if opened.record else Path(opened.title)) / "evaluation"  # type: ignore[operator]
@@ -106,7 +108,7 @@ def _densities(scm: SCM, columns: Mapping[str, Any]) -> dict[str, Any]:
     scores: dict[str, list[Any]] = {name: [] for name in known}
     for start in range(0, _rows(columns) if known else 0, _CHUNK):
         chunk = {name: values[start : start + _CHUNK] for name, values in columns.items()}
-        for name, values in scm.log_prob(chunk, nodes=known).numpy().items():
+        for name, values in scm.log_prob(chunk, nodes=known, seed=start).numpy().items():
             scores[name].append(values.astype(np.float64))
     joined = {name: np.concatenate(parts) for name, parts in scores.items()}
     kinds = {name: scm[name].density for name in known}

@@ -134,6 +134,8 @@ class Mechanism(Described, nn.Module, abc.ABC):
     def log_prob(self, value: Tensor, parents: Values) -> Tensor:
         """`(N,)` log density or mass in nats, exact or a lower bound as `density` says.
 
+        A mechanism that estimates it by draws also takes `generator=None`, so that queries can be repeated.
+
         Raises:
             CapabilityError: the mechanism has no density.
         """
