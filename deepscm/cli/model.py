@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -74,8 +74,13 @@ class Model:
             raise ConfigurationError(f"{self.source}: build() returned {type(scm).__name__}; an SCM is expected.")
         return scm
 
-    def data(self, root: str | None) -> dict[str, dict[str, Any]]:
-        """Columns by split, from the module's own `data(config, root)`.
+    def data(self, root: str | None, parts: Sequence[str] = SPLITS) -> dict[str, dict[str, Any]]:
+        """Columns of the wanted splits, from the module's own `data(config, root)`; others are not even looked at."""
+        splits = self.splits(root)
+        return {name: dict(splits[name]) for name in parts if name in splits}
+
+    def splits(self, root: str | None) -> Mapping[str, Any]:
+        """What the module's `data(config, root)` returns, which may make a split only when it is asked for.
 
         Raises:
             ConfigurationError: the module has no `data`, or returns something else.
@@ -91,7 +96,7 @@ class Model:
                 f"{self.source}: data() returned {_shape(splits)}; a dict with {', '.join(SPLITS)} is "
                 "expected, each a dict of columns."
             )
-        return {name: dict(splits[name]) for name in SPLITS if name in splits}
+        return splits
 
     def settings(self) -> dict[str, Any]:
         """Options for `scm.fit`; empty where the module has none."""

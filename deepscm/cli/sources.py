@@ -48,8 +48,10 @@ def describe(
             "seed": seed}
 
 
-def parts_of(scm: SCM, model: Model | None, entry: Mapping[str, Any]) -> Parts:
-    """Columns of the model's variables in train, validation and test.
+def parts_of(
+    scm: SCM, model: Model | None, entry: Mapping[str, Any], names: Sequence[str] = SPLITS
+) -> Parts:
+    """Columns of the model's variables in train, validation and test, as far as they are wanted.
 
     Raises:
         DataError: the table has changed since the run recorded it.
@@ -60,7 +62,7 @@ def parts_of(scm: SCM, model: Model | None, entry: Mapping[str, Any]) -> Parts:
                 "a checkpoint without a model module came, so it has no data of its own; give a table "
                 "with --data table.csv."
             )
-        return {name: only(scm, columns) for name, columns in model.data(entry.get("root")).items()}
+        return {name: only(scm, columns) for name, columns in model.data(entry.get("root"), names).items()}
     path = Path(entry["table"])
     if tables.digest(path) != entry["sha256"]:
         raise DataError(
@@ -72,7 +74,7 @@ def parts_of(scm: SCM, model: Model | None, entry: Mapping[str, Any]) -> Parts:
         rows = tables.split_by_column(path, entry["split"])
     else:
         rows = tables.split_rows(tables.length(columns), entry["seed"], entry["split"])
-    return {name: tables.pick(columns, part) for name, part in rows.items()}
+    return {name: tables.pick(columns, part) for name, part in rows.items() if name in names}
 
 
 def evidence(
@@ -105,9 +107,9 @@ def evidence(
         columns = tables.read_columns(target.scm, path, names, fit, partial=True)
     else:
         entry = {"root": str(path)} if path is not None else recorded
-        parts = parts_of(target.scm, target.model, entry)
+        parts = parts_of(target.scm, target.model, entry, (part,))
         if part not in parts:
-            raise ConfigurationError(f"--part {part} came; the data have {', '.join(parts)}.")
+            raise ConfigurationError(f"--part {part} came; the data have no such part. Use train, validation or test.")
         columns = parts[part]
     numbers = parse_rows(rows, tables.length(columns), default)
     return tables.pick(columns, numbers), numbers
