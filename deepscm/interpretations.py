@@ -203,8 +203,7 @@ class Predict:
         if upstream is False and not self.replay and factual is not None:
             return factual
         if name not in self.record.noise:
-            raise DataError(f"{name}: its noise is not in the record, and this query needs it. Abduct it as well: "
-                            "leave nodes= out, or name it there.")
+            raise DataError(_unrecorded(name))
         value = self._evaluate(assignment, self.record.noise[name], world)
         if isinstance(upstream, Tensor) and not self.replay and factual is not None:
             mask, value, factual = aligned(upstream, value, factual)
@@ -264,6 +263,11 @@ class Predict:
             return value
         mask, value = aligned(lost, value)
         return value.masked_fill(like_rows(mask, value), float("nan") if value.is_floating_point() else -1)
+
+
+def _unrecorded(name: str) -> str:
+    return (f"{name}: its noise is not in the record, and this query needs it. Abduct it as well: leave nodes= out, or "
+            "name it there.")
 
 
 def _changed(natural: Tensor, action: Action, assignment: Assignment) -> Tensor:
@@ -333,6 +337,9 @@ def _surrogate(
     except MechanismError as error:
         raise type(error)(f"do({assignment.name}): {error}") from error
     surrogate = Assignment(assignment.name, assignment.variable, mechanism.eval(), links)
-    if mechanism.noise() == assignment.mechanism.noise() and assignment.name in record.noise:
-        return surrogate, None
+    if mechanism.noise() == assignment.mechanism.noise():
+        if assignment.name in record.noise:
+            return surrogate, None
+        if assignment.mechanism.abduction != "none":
+            raise DataError(_unrecorded(assignment.name))
     return surrogate, mechanism.draw(record.flat, branch(generator, f"surrogate:{assignment.name}"))

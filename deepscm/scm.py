@@ -540,7 +540,7 @@ class SCM(PyroModule):
         self, record: Record, worlds: Sequence[dict[str, Intervention]], replay: bool, source: Generator
     ) -> list[Result]:
         variables = self.variables
-        shared: dict[str, Tensor] = {}  # the quantiles of Draw, one set a variable for all worlds
+        shared: dict[Any, Any] = {}  # what Draw and surrogates with other noise draw, once a variable for all worlds
         results = []
         for world in worlds:
             places = {name: self.place(name).assignment for name in world}
@@ -548,6 +548,9 @@ class SCM(PyroModule):
             for name, action in actions.items():
                 if action.quantiles is not None:
                     action.quantiles = shared.setdefault(name, action.quantiles)
+                if action.fresh is not None and action.surrogate is not None:
+                    kind = (name, *action.surrogate.mechanism.noise().items())
+                    action.fresh = shared.setdefault(kind, action.fresh)
             interpretation = Predict(record, actions, replay)
             values = self.walk(interpretation, self._mutilated(world))
             ordered = {name: record.shaped(interpretation.finish(name, values[name])) for name in self.graph.nodes}

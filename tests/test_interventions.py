@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepscm import SCM, Categorical, Do, Draw, Image, Map, Node, Real, Replace, Shift
-from deepscm.errors import GraphError, InterventionError, MechanismError, SupportError
+from deepscm.errors import DataError, GraphError, InterventionError, MechanismError, SupportError
 from deepscm.mechanisms import AdditiveNoise, Deterministic, GumbelMax
 from deepscm.noise import Normal, Uniform
 from tests.statistics import ks
@@ -286,6 +286,23 @@ def test_a_surrogate_with_other_noise_draws_it_and_says_so() -> None:
     batches = chain().counterfactual(data, do=do, seed=0, batch_size=999)
     assert torch.equal(world["y"], batches["y"])
     assert batches.info["y"].notes == world.info["y"].notes
+
+
+@pytest.mark.parametrize("source", [{"seed": 0}, {"generator": torch.Generator().manual_seed(0)}, {}],
+                         ids=["seed", "generator", "neither"])
+def test_what_a_surrogate_draws_is_shared_by_all_worlds(source: dict[str, Any]) -> None:
+    other = Replace(AdditiveNoise(weights={"x": 0.0}, noise="uniform", scale=2.0))
+    one, two = chain().counterfactual(CHAIN, do=[{"y": other}, {"x": 5.0, "y": other}], **source)
+    assert torch.equal(one["y"], two["y"])
+
+
+def test_a_surrogate_that_keeps_the_noise_needs_it() -> None:
+    scm, do = chain(), {"y": Replace(AdditiveNoise(weights={"x": -1.0}))}
+    record = scm.abduct(CHAIN, nodes=["x", "z"])
+    with pytest.raises(DataError, match="y: its noise is not in the record"):
+        scm.predict(record, do=do)
+    other = {"y": Replace(AdditiveNoise(weights={"x": -1.0}, noise="uniform"))}
+    assert "drawn afresh" in scm.predict(record, do=other).info["y"].notes[0]
 
 
 def test_a_surrogate_brings_new_parents_and_a_new_order() -> None:
