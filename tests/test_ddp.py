@@ -21,12 +21,13 @@ pytestmark = pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="no gloo here")
 
 SCRIPT = '''
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 import torch
 from torch import nn
 from deepscm import SCM, Image, Node, Real
 from deepscm.mechanisms import VAE, Flow, LocationScale
+from deepscm.training import resume
 from deepscm.training.objectives import Objective
 
 class Game(Objective):
@@ -45,6 +46,15 @@ class Game(Objective):
     def validate(self, batch):
         return self.loss("y", batch)
 
+write = resume.write
+
+def slowly(*args):
+    """A slow disk: no process may read the state of the last run before it is there."""
+    time.sleep(1)
+    write(*args)
+
+resume.write = slowly
+
 def data(rows, seed):
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, generator=g)
@@ -58,9 +68,9 @@ def model():
     return SCM(x=Node(Real(), Flow(hidden=(8,))), y=Node(Real(), LocationScale(hidden=(8,)), parents=["x"]),
                image=Node(Image(1, 8, 8), VAE(latent=2, channels=(8,), hidden=(16,)), parents=["y"]))
 
-def fit(scm, folder=None, epochs=4, **options):
+def fit(scm, folder=None, epochs=3, **options):
     # An odd number of rows, and few validation rows: the shares of the two processes differ.
-    return scm.fit(data(1001, 1), data(203, 2), batch_size=100, lr=3e-3, epochs=epochs, folder=folder,
+    return scm.fit(data(601, 1), data(203, 2), batch_size=100, lr=3e-3, epochs=epochs, folder=folder,
                    resume=folder is not None, progress=False, **options)
 
 def main(out, strategy):
@@ -71,12 +81,12 @@ def main(out, strategy):
     scm.save(Path(out) / f"whole{rank}")
     record = {"whole": history.state()}
     if strategy == "ddp":
-        fit(model(), Path(out) / "run", epochs=2, **hardware)
+        fit(model(), Path(out) / "run", epochs=1, **hardware)
         scm = model()
         record["resumed"] = fit(scm, Path(out) / "run", **hardware).state()
         scm.save(Path(out) / f"resumed{rank}")
         scm = model()
-        record["game"] = fit(scm, epochs=2, objectives=[Game(["y"])], nodes=["x", "y"], **hardware).state()
+        record["game"] = fit(scm, epochs=1, objectives=[Game(["y"])], nodes=["x", "y"], **hardware).state()
         scm.save(Path(out) / f"game{rank}")
     Path(out, f"record{rank}.json").write_text(json.dumps(record))
 
@@ -90,7 +100,7 @@ def launch(folder: Path, strategy: str) -> dict[str, Any]:
     script.write_text(SCRIPT)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     result = subprocess.run([sys.executable, str(script), str(folder), strategy], env=environment, capture_output=True,
-                            timeout=300, text=True)
+                            timeout=600, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "Traceback" not in result.stderr
     names = runpy.run_path(str(script))

@@ -58,6 +58,12 @@ class Training(pl.LightningModule):
         """Learn which process this is; it may be a fresh one, which must be as quiet and as fast as the first."""
         hush()
         torch.set_flush_denormal(True)
+        if not self.alone:
+            starts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(starts, self.start)
+            if len(set(starts)) > 1:
+                raise TrainingError(f"the processes found different states in {self.settings.folder}: {starts} epochs "
+                                    "are done. Give a folder that all machines see.")
         for batches in (self.train_source, self.validation_source):
             if batches is not None:
                 batches.share(self.trainer.global_rank, self.trainer.world_size)
@@ -208,6 +214,8 @@ class Training(pl.LightningModule):
         self._decide(self.epoch)
         if self.settings.folder is not None and self.trainer.is_global_zero:
             resume.write(self.settings.folder, *state.collect(self))
+        # Otherwise a process could begin another run, and read the state, before it is there.
+        self.trainer.strategy.barrier()
         for logger in self.trainer.loggers:
             logger.log_metrics(self.history.epochs[-1].flat(), step=self.epoch)
             logger.save()
