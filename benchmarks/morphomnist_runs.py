@@ -33,7 +33,6 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, mor
 def train(config: morphomnist.Config, run: Path) -> None:
     """Train into `run`, or go on with what was begun there."""
     torch.manual_seed(config.seed)
-    torch.set_flush_denormal(True)  # Adam's decaying moments; half of the time of a step otherwise
     scm, parts = morphomnist.build(config), morphomnist.data(config)
     history = scm.fit(parts["train"], parts["validation"], folder=run, resume=True, **morphomnist.settings(config))
     scm.save(run, meta={"config": dataclasses.asdict(config), "best": history.best})

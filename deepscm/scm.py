@@ -1,89 +1,30 @@
-"""Structural causal models: the graph with its mechanisms, the one loop, and the queries."""
+"""Structural causal models: the queries, as interpretations of the one loop."""
 
 from __future__ import annotations
 
 import dataclasses
-import operator
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast, overload
 
-import numpy as np
-import pyro
 import torch
-from pyro.nn import PyroModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepscm.errors import CapabilityError, DataError, DeviceError, GraphError, InterventionError, MechanismError
+from deepscm import batching
+from deepscm.errors import DataError, InterventionError
 from deepscm.graph import CausalGraph
-from deepscm.interpretations import Abduct, Assignment, Interpretation, Predict, Score, ready
-from deepscm.interventions import Intervention, Replace, as_array, as_intervention, read_mask
-from deepscm.mechanisms.base import Mechanism
-from deepscm.program import assign, flattened
-from deepscm.record import ASSUMPTIONS, Abducted, Info, Record, Result, joined, joined_info
-from deepscm.streams import Generator, Streams, branch, resolve
-from deepscm.variables import Variable
+from deepscm.interpretations import Abduct, Predict, Score, ready
+from deepscm.interventions import Intervention, Replace, as_intervention, read_mask
+from deepscm.record import ASSUMPTIONS, Abducted, Info, Record, Result
+from deepscm.streams import Generator, branch
+from deepscm.structure import CausalVariable, Node, Structure
+
+__all__ = ["SCM", "CausalVariable", "Node"]
 
 World = Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Node:
-    """A variable, the mechanism that makes it, and its causes.
-
-    Args:
-        variable: what values it takes.
-        mechanism: how it comes about. A mechanism that already belongs to a variable is copied, parameters included.
-        parents: names of its causes; for a reused mechanism a dict from its own parent names to this graph's.
-        observed: False if data never contain it.
-        tied: share a reused mechanism's parameters instead of copying it.
-    """
-
-    variable: Variable
-    mechanism: Mechanism
-    parents: Sequence[str] | Mapping[str, str] = ()
-    observed: bool = True
-    tied: bool = False
-
-    @property
-    def links(self) -> dict[str, str]:
-        """The mechanism's parent names -> the graph's."""
-        if isinstance(self.parents, str):
-            raise GraphError(f"parents={self.parents!r} came as a string; a list of names is expected: "
-                             f"[{self.parents!r}].")
-        if isinstance(self.parents, Mapping):
-            return dict(self.parents)
-        if len(set(self.parents)) < len(self.parents):
-            raise GraphError(f"parents={list(self.parents)} names a parent twice; name each once.")
-        return {name: name for name in self.parents}
-
-
-class CausalVariable(PyroModule):
-    """A variable's place in a Pyro program: called with its parents' values, it is one *assign* statement.
-
-    The mechanism stays a plain `nn.Module` that Pyro's global parameter store never sees.
-    """
-
-    def __init__(
-        self, name: str, variable: Variable, mechanism: Mechanism, links: Mapping[str, str], observed: bool
-    ) -> None:
-        super().__init__()
-        self.name, self.variable, self.links, self.observed = name, variable, dict(links), observed
-        self._modules["mechanism"] = mechanism
-
-    @property
-    def assignment(self) -> Assignment:
-        """The structural assignment `name := mechanism(noise; parents)`."""
-        # Reading the attribute would be a pyro.module statement and enter the global store.
-        return Assignment(self.name, self.variable, cast(Mechanism, self._modules["mechanism"]), self.links)
-
-    def forward(self, world: Mapping[str, Tensor]) -> Tensor:
-        """Noise sites `"<name>.<part>"` and the value site `name`, given values by the graph's names."""
-        assignment = self.assignment
-        return assign(self.name, assignment.mechanism, assignment.pick(world))
-
-
-class SCM(PyroModule):
+class SCM(Structure):
     """A structural causal model.
 
     Args:
@@ -104,144 +45,6 @@ class SCM(PyroModule):
         >>> scm.counterfactual({"x": [1.0], "y": [2.5]}, do={"x": Shift(1.0)})["y"]
         tensor([4.5000])
     """
-
-    def __init__(self, nodes: Mapping[str, Node] | None = None, /, **named: Node) -> None:
-        super().__init__()
-        given = [*(nodes or {}).items(), *named.items()]
-        table = dict(given)
-        if len(table) < len(given):
-            raise GraphError(f"a variable came twice: {sorted(set(nodes or {}) & set(named))}; give each name once.")
-        if not table:
-            raise GraphError("an SCM without variables came; give at least one Node.")
-        self.graph = CausalGraph({name: tuple(node.links.values()) for name, node in table.items()})
-        places: list[CausalVariable] = []
-        taken: set[int] = set()
-        self._index = {name: i for i, name in enumerate(table)}
-        for name, node in table.items():
-            mechanism = node.mechanism
-            if (mechanism.bound or id(mechanism) in taken) and not node.tied:
-                mechanism = mechanism.clone()
-            taken.add(id(node.mechanism))
-            links = node.links
-            try:
-                mechanism.bind(node.variable, {own: table[parent].variable for own, parent in links.items()})
-            except MechanismError as error:
-                raise type(error)(f"{name}: {error}") from error
-            places.append(CausalVariable(name, node.variable, mechanism, links, node.observed))
-        self.places = PyroModule[nn.ModuleList](places)
-        self.recognition: Any = None
-        self.eval()
-
-    # -- reading ----------------------------------------------------------------------------------------------------
-
-    def place(self, name: str) -> CausalVariable:
-        """The variable's place in the Pyro program."""
-        return cast(CausalVariable, self._modules["places"]._modules[str(self._index[self.graph.require(name)])])
-
-    def __getitem__(self, name: str) -> Mechanism:
-        """The mechanism of a variable."""
-        return self.place(name).assignment.mechanism
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.graph
-
-    @property
-    def assignments(self) -> dict[str, Assignment]:
-        """The structural assignments, in order of declaration."""
-        return {name: self.place(name).assignment for name in self._index}
-
-    @property
-    def variables(self) -> dict[str, Variable]:
-        """The variables, in order of declaration."""
-        return {name: self.place(name).variable for name in self._index}
-
-    @property
-    def nodes(self) -> dict[str, Node]:
-        """Nodes that make an SCM with copies of these mechanisms (`SCM(scm.nodes)`)."""
-        return {name: Node(a.variable, a.mechanism, a.links, self.place(name).observed)
-                for name, a in self.assignments.items()}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating type of the model."""
-        return self[self.graph.nodes[0]].dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model's parameters are."""
-        return self[self.graph.nodes[0]].unit.device
-
-    def to(self, *args: Any, **kwargs: Any) -> SCM:
-        """As `torch.nn.Module.to`.
-
-        Raises:
-            DeviceError: a device that is unknown or not available.
-        """
-        try:
-            return super().to(*args, **kwargs)
-        except (RuntimeError, AssertionError) as error:
-            raise DeviceError(f"the model cannot be moved to {args or kwargs}: {error}. Use an available device, such "
-                              'as "cpu".') from error
-
-    def __repr__(self) -> str:
-        lines = []
-        for name, a in self.assignments.items():
-            parents = ", ".join(p if own == p else f"{own}={p}" for own, p in a.links.items())
-            settings = ", ".join(f"{k}={v!r}" for k, v in a.mechanism.arguments.items())
-            lines.append(f"  {name} := {type(a.mechanism).__name__}({settings})({parents})  # {a.variable!r}")
-        return "\n".join(["SCM(", *lines, ")"])
-
-    # -- the loop ---------------------------------------------------------------------------------------------------
-
-    def walk(self, interpretation: Interpretation, graph: CausalGraph | None = None) -> dict[str, Tensor]:
-        """The one loop: every assignment in topological order, its value made by `interpretation`."""
-        world: dict[str, Tensor] = {}
-        for name in (graph or self.graph).order:
-            world[name] = interpretation(self.place(name).assignment, world)
-        return world
-
-    def forward(self, n: int = 1) -> dict[str, Tensor]:
-        """The loop as a Pyro program over a plate "rows" of `n`: noise sites and deterministic value sites."""
-        with pyro.plate("rows", n, dim=-1):
-            return self.walk(lambda assignment, world: self.place(assignment.name)(world))
-
-    def scored(self, evidence: Mapping[str, Any]) -> Callable[[], dict[str, Tensor]]:
-        """The Pyro program in which observed variables enter by `pyro.factor(log p(x | pa))`, for SVI and NUTS.
-
-        Args:
-            evidence: values of the observed variables; the others are latent, with their noise as sample sites.
-
-        Raises:
-            CapabilityError: an observed variable has no density.
-        """
-        values, present, rows = self.observe(evidence)
-        if any(mask is not None for mask in present.values()):
-            raise DataError("NaN came in the evidence of a scored program; leave whole variables out instead.")
-        for name in values:
-            if self[name].density == "none":
-                raise CapabilityError(f"{name}: {type(self[name]).__name__} has no density, so it cannot be evidence "
-                                      "in a scored program; leave it out.")
-
-        def step(assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
-            name, mechanism = assignment.name, assignment.mechanism
-            if name not in values:
-                return self.place(name)(world)
-            tensors = {("parent", own): v for own, v in assignment.pick(world).items()}
-            tensors["value", name] = values[name]
-            events = {("parent", own): mechanism.parents[own].event_dim for own in assignment.links}
-            events["value", name] = assignment.variable.event_dim
-            score = flattened(
-                lambda t: mechanism.log_prob(t["value", name], {own: t["parent", own] for own in assignment.links}),
-                tensors, events)
-            pyro.factor(f"{name}.score", score)
-            return values[name]
-
-        def program() -> dict[str, Tensor]:
-            with pyro.plate("rows", rows, dim=-1):
-                return self.walk(step)
-
-        return program
-
     # -- the queries ------------------------------------------------------------------------------------------------
 
     @overload
@@ -273,7 +76,7 @@ class SCM(PyroModule):
         Returns:
             Values by variable, `(n, *shape)`; a list of them for a list of interventions.
         """
-        n = _count("n", n)
+        n = batching.count("n", n)
 
         def batch(rows: range, source: Generator) -> list[Result]:
             made = {name: a.mechanism for name, a in self.assignments.items()}
@@ -283,8 +86,10 @@ class SCM(PyroModule):
             return self._predict(Record(noise, {}, len(rows), None, info), worlds, True, source)
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            results = self._batched(batch, n, 1, seed, generator, batch_size, progress)
-        return results if _several(do) else results[0]
+            results = batching.batched(
+                batch, n, 1, self.device,
+                seed=seed, generator=generator, batch_size=batch_size, progress=progress)
+        return results if batching.several(do) else results[0]
 
     def abduct(
         self,
@@ -321,13 +126,15 @@ class SCM(PyroModule):
         """
         values, present, rows = self.observe(evidence)
         wanted = set(self._named(nodes))
-        draws = 1 if num_samples is None else _count("num_samples", num_samples)
+        draws = 1 if num_samples is None else batching.count("num_samples", num_samples)
 
         def batch(chunk: range, source: Generator) -> list[Record]:
             return [self._abduct(values, present, chunk, wanted, num_samples, source, options)]
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            return self._batched(batch, rows, draws, seed, generator, batch_size, progress)[0]
+            return batching.batched(
+                batch, rows, draws, self.device,
+                seed=seed, generator=generator, batch_size=batch_size, progress=progress)[0]
 
     @overload
     def predict(self, record: Record, do: World | None = None, **options: Any) -> Result: ...
@@ -353,10 +160,10 @@ class SCM(PyroModule):
             grad: keep the computation differentiable.
         """
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            source = self._source(seed, generator, record.rows) or _streams(
+            source = batching.source(seed, generator, record.rows, self.device) or batching.streams(
                 seed, range(record.rows), record.samples or 1, self.device)
             results = self._predict(record, self._worlds(do), replay, source)
-        return results if _several(do) else results[0]
+        return results if batching.several(do) else results[0]
 
     @overload
     def counterfactual(self, evidence: Mapping[str, Any], do: World, **options: Any) -> Result: ...
@@ -403,15 +210,17 @@ class SCM(PyroModule):
         """
         values, present, rows = self.observe(evidence)
         wanted = self._needed(self._worlds(do), replay)
-        draws = 1 if num_samples is None else _count("num_samples", num_samples)
+        draws = 1 if num_samples is None else batching.count("num_samples", num_samples)
 
         def batch(chunk: range, source: Generator) -> list[Result]:
             record = self._abduct(values, present, chunk, wanted, num_samples, source, options)
             return self._predict(record, self._worlds(self._rows(do, chunk, rows)), replay, source)
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            results = self._batched(batch, rows, draws, seed, generator, batch_size, progress)
-        return results if _several(do) else results[0]
+            results = batching.batched(
+                batch, rows, draws, self.device,
+                seed=seed, generator=generator, batch_size=batch_size, progress=progress)
+        return results if batching.several(do) else results[0]
 
     def log_prob(
         self,
@@ -452,7 +261,9 @@ class SCM(PyroModule):
             return [Result({name: interpretation.scores[name] for name in wanted}, info)]
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
-            return cast(Result, self._batched(batch, n, 1, seed, generator, batch_size, progress)[0])
+            return cast(Result, batching.batched(
+                batch, n, 1, self.device,
+                seed=seed, generator=generator, batch_size=batch_size, progress=progress)[0])
 
     # -- training, files: the layers above, reached lazily -----------------------------------------------------------
 
@@ -476,36 +287,6 @@ class SCM(PyroModule):
         return load(folder, trust=trust, device=device)
 
     # -- inside -----------------------------------------------------------------------------------------------------
-
-    def observe(self, evidence: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor | None], int]:
-        """Checked evidence: values, which rows are present (None for all), and the number of rows.
-
-        Raises:
-            DataError: unknown or latent variables, columns of different lengths, no variable at all.
-        """
-        if not hasattr(evidence, "keys"):
-            raise DataError(f"values came as {type(evidence).__name__}; a dict of columns by variable, or a DataFrame, "
-                            'is expected: {"x": [1.0, 2.0]}.')
-        unknown = [str(name) for name in evidence if name not in self.graph]
-        if unknown:
-            raise DataError(f"unknown variable(s) {', '.join(unknown)} came; the model has "
-                            f"{', '.join(self.graph.nodes)}. Drop or rename those columns.")
-        values: dict[str, Tensor] = {}
-        present: dict[str, Tensor | None] = {}
-        for name in self.graph.nodes:
-            if name not in evidence:
-                continue
-            place = self.place(name)
-            if not place.observed:
-                raise DataError(f"{name}: values came for a variable declared observed=False; leave it out.")
-            unit = place.assignment.mechanism.unit
-            values[name], present[name] = place.variable.read(evidence[name], name, unit.dtype, unit.device)
-        lengths = {name: len(value) for name, value in values.items()}
-        if not lengths:
-            raise DataError(f"no variable came; the model has {', '.join(self.graph.nodes)}.")
-        if len(set(lengths.values())) > 1:
-            raise DataError(f"columns of different lengths came: {lengths}; give one value for each row.")
-        return values, present, next(iter(lengths.values()))
 
     def _abduct(
         self,
@@ -577,7 +358,7 @@ class SCM(PyroModule):
         return self.graph.nodes if nodes is None else tuple(self.graph.require(name) for name in nodes)
 
     def _worlds(self, do: World | Sequence[World] | None) -> list[dict[str, Intervention]]:
-        worlds = list(cast(Sequence[World], do)) if _several(do) else [cast(World, do or {})]
+        worlds = list(cast(Sequence[World], do)) if batching.several(do) else [cast(World, do or {})]
         if not worlds:
             raise InterventionError("an empty list of interventions came; give at least one world, {} for no action.")
         for world in worlds:
@@ -610,93 +391,10 @@ class SCM(PyroModule):
         def cut(name: str, value: Any) -> Intervention:
             action = as_intervention(value)
             event = self.place(self.graph.require(name)).variable.event_dim
-            fields = {field: _cut(getattr(action, field), event, rows, n, name)
+            fields = {field: batching.cut(getattr(action, field), event, rows, n, name)
                       for field in ("value", "delta") if hasattr(action, field)}
             mask = read_mask(action.where, name, n, self.device)
             return dataclasses.replace(action, where=None if mask is None else mask[rows.start : rows.stop], **fields)
 
-        worlds = [{name: cut(name, v) for name, v in w.items()} for w in ([do] if not _several(do) else do)]
-        return worlds if _several(do) else worlds[0]
-
-    def _source(self, seed: Any, generator: torch.Generator | None, n: int) -> torch.Generator | None:
-        """The generator to draw from; None where a seed asks for row streams."""
-        if seed is None or generator is not None:
-            return cast(torch.Generator, resolve(seed, generator, n, self.device))
-        if not isinstance(seed, int) and np.ndim(seed) and len(seed) != n:
-            raise DataError(f"seed: {len(seed)} row seeds came for {n} rows; give one seed, or one a row.")
-        return None
-
-    def _batched(
-        self,
-        query: Callable[[range, Generator], list[Any]],
-        n: int,
-        samples: int,
-        seed: int | Tensor | None,
-        generator: torch.Generator | None,
-        batch_size: int | None,
-        progress: bool | None,
-    ) -> list[Any]:
-        """Run a query over consecutive rows and join what it returns."""
-        step = n if batch_size is None else min(_count("batch_size", batch_size), n)
-        chunks = [range(start, min(start + step, n)) for start in range(0, n, step)]
-        fresh = self._source(seed, generator, n)
-        parts: list[list[Any]] = []
-        for rows in _bar(chunks, progress):
-            source = fresh if fresh is not None else _streams(seed, rows, samples, self.device)
-            parts.append(query(rows, source))
-        return parts[0] if len(parts) == 1 else [_join(list(pieces)) for pieces in zip(*parts, strict=True)]
-
-
-def _count(name: str, value: Any) -> int:
-    """A positive whole number."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise DataError(f"{name}={value!r} came; a positive integer is expected.") from None
-    if count < 1:
-        raise DataError(f"{name}={count} came; a positive integer is expected.")
-    return count
-
-
-def _several(do: Any) -> bool:
-    return do is not None and not isinstance(do, Mapping)
-
-
-def _streams(seed: Any, rows: range, samples: int, device: torch.device) -> Streams:
-    """Row streams under sample-major draws: a row's numbers depend on its seed, its index and the draw alone."""
-    one = torch.as_tensor(seed)
-    one = one[rows.start : rows.stop] if one.ndim else one
-    return Streams.of(one, rows, device).repeat(samples)
-
-
-def _cut(value: Any, event_dim: int, rows: range, n: int, name: str) -> Any:
-    """The rows' part of a value that is given for each of `n` rows; anything else as it is."""
-    array = as_array(value, name)
-    if array.ndim <= event_dim or len(array) == 1:
-        return value
-    if len(array) != n:  # it might fit a batch by accident
-        raise InterventionError(f"do({name}): {len(array)} values came for {n} rows; give one value or one a row.")
-    return array[rows.start : rows.stop]
-
-
-def _join(pieces: list[Any]) -> Any:
-    if isinstance(pieces[0], Record):
-        return joined(pieces)
-    samples = pieces[0].samples
-    axis = 0 if samples is None else 1
-    info = pieces[0].info
-    if isinstance(info, Info):
-        info = joined_info([piece.info for piece in pieces], [next(iter(p.values())).shape[axis] for p in pieces])
-    return Result({name: torch.cat([piece[name] for piece in pieces], axis) for name in pieces[0]}, info, samples)
-
-
-def _bar(chunks: list[range], progress: bool | None) -> Iterator[range]:
-    if progress is False or (progress is None and len(chunks) < 8):
-        yield from chunks
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=chunks[-1].stop, unit="row", disable=None if progress is None else not progress) as bar:
-        for rows in chunks:
-            yield rows
-            bar.update(len(rows))
+        worlds = [{name: cut(name, v) for name, v in w.items()} for w in ([do] if not batching.several(do) else do)]
+        return worlds if batching.several(do) else worlds[0]
