@@ -31,11 +31,21 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, mor
 
 
 def train(config: morphomnist.Config, run: Path) -> None:
-    """Train into `run`, or go on with what was begun there."""
+    """Train into `run`, or go on with what was begun there.
+
+    The conditional and the full model differ in p(intensity | ...) alone: their image mechanisms have the same parents.
+    Where the full model is trained already, the conditional one takes its image mechanism over, as a reused mechanism.
+    """
     torch.manual_seed(config.seed)
     scm, parts = morphomnist.build(config), morphomnist.data(config)
-    history = scm.fit(parts["train"], parts["validation"], folder=run, resume=True, **morphomnist.settings(config))
-    scm.save(run, meta={"config": dataclasses.asdict(config), "best": history.best})
+    nodes, full = None, run.parent / "full"
+    if config.graph == "conditional" and (full / "scm.json").exists():
+        donor = SCM.load(full)
+        scm = SCM({**scm.nodes, "image": donor.nodes["image"]})
+        nodes = [name for name in scm.graph.nodes if name != "image"]
+    settings = morphomnist.settings(config)
+    history = scm.fit(parts["train"], parts["validation"], nodes=nodes, folder=run, resume=True, **settings)
+    scm.save(run, meta={"config": dataclasses.asdict(config), "best": history.best, "fitted": nodes or "all"})
 
 
 if __name__ == "__main__":
