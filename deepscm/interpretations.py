@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deepscm.errors import CapabilityError, DataError, InterventionError, MechanismError
-from deepscm.interventions import Draw, Held, Intervention, Replace, read_mask, read_value, supported
+from deepscm.interventions import Draw, Intervention, Replace, read_mask, read_value, supported
 from deepscm.mechanisms.base import Mechanism
 from deepscm.record import Abducted, Record, aligned, tile
 from deepscm.streams import Generator, branch, uniform
@@ -234,8 +234,8 @@ class Predict:
         else:
             assert natural is not None
             value, lost = _changed(natural, action, assignment), self._lost(assignment)
-        if isinstance(kind, Held):
-            return value, None
+        if kind.trusted:
+            return value, lost
         # Rows that keep their natural value, or have lost theirs upstream, are not this intervention's business.
         concerned = action.where
         if lost is not None:

@@ -12,7 +12,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class Intervention(abc.ABC):
 
     where: Any = None
     out_of_support: OutOfSupport = "raise"
+    trusted: ClassVar[bool] = False  # whether the value needs no look at the support
 
     def __post_init__(self) -> None:
         if self.out_of_support not in ("raise", "clip", "nan"):
@@ -65,6 +66,13 @@ class Do(Intervention):
         if isinstance(natural, Tensor):
             return torch.as_tensor(self.value, dtype=natural.dtype, device=natural.device).expand_as(natural)
         return np.broadcast_to(self.value, np.shape(natural))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Held(Do):
+    """A value that the model itself made in another world, taken as it is, also outside the declared support."""
+
+    trusted = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,6 +113,20 @@ class Map(Intervention):
 
     def __call__(self, natural: Any) -> Any:
         return self.function(natural)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Natural(Intervention):
+    """What the variable would have been, computed again in that world: an arm without an action."""
+
+    trusted = True
+
+    @property
+    def needs_natural(self) -> bool:
+        return True
+
+    def __call__(self, natural: Any) -> Any:
+        return natural
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

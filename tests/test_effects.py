@@ -330,6 +330,36 @@ def test_mediation_of_observed_rows():
     torch.testing.assert_close(parts.total.rows, ite.rows)
 
 
+def test_a_surrogate_of_an_observed_treatment_keeps_its_noise():
+    scm = interaction()
+    data = scm.sample(5, seed=0)
+    arms = {"treated": Replace(normal(bias=5.0)), "control": None}
+    parts = effects.mediation(scm, "t", "y", mediators="m", evidence=data, **arms)
+    torch.testing.assert_close(parts.total.rows, effects.ite(scm, data, "t", "y", **arms).rows)
+    noise = data["m"] - mediator_at(data["t"])
+    m0 = data["t"] * G + 0.5 + noise
+    torch.testing.assert_close(parts.direct.rows, 5 * (A + C * m0))
+
+
+def test_mediators_keep_values_that_their_own_mechanism_puts_outside_its_bounds():
+    scm = SCM(
+        t=Node(Real(low=0.0, high=3.0), normal(bias=1.5, scale=0.5, ignore_bounds=True)),
+        m=Node(Real(low=0.0), normal(weights={"t": G}, ignore_bounds=True), parents=["t"]),
+        y=Node(Real(), normal(weights={"t": A, "m": B}), parents=["t", "m"]),
+    ).double()
+    parts = effects.mediation(scm, "t", "y", mediators="m", n=500, seed=0)
+    torch.testing.assert_close(parts.direct.rows, torch.full((500,), A).double())
+    torch.testing.assert_close(parts.indirect.rows, torch.full((500,), B * G).double())
+    # Rows in which an arm leaves the support have no effect; the others are not touched.
+    arms = {"treated": Shift(1.0, out_of_support="nan"), "control": None}
+    parts = effects.mediation(scm, "t", "y", mediators="m", n=500, seed=0, **arms)
+    outside = parts.total.rows.isnan()
+    assert 0.05 < outside.double().mean() < 0.4  # P(t > 2) = 0.16
+    for part, truth in ((parts.direct, A), (parts.indirect, B * G)):
+        assert torch.equal(part.rows.isnan(), outside)
+        torch.testing.assert_close(part.rows[~outside], torch.full_like(part.rows[~outside], truth))
+
+
 def test_draws_are_shared_between_nested_worlds():
     scm = interaction()
     parts = effects.mediation(scm, "t", "y", mediators="m", treated=Draw(Normal()), control=0.0, n=200, seed=0)

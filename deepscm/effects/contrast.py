@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deepscm.errors import DataError, InterventionError
-from deepscm.interventions import Intervention, Map, as_intervention
+from deepscm.interventions import Intervention, Natural, Replace, as_intervention
 from deepscm.record import ASSUMPTIONS, Abducted, Info, Record, Result, tile
 from deepscm.scm import SCM
 from deepscm.streams import Streams
@@ -84,7 +84,7 @@ class Contrast:
             if not isinstance(pair, tuple) or len(pair) != 2:
                 raise InterventionError(f"treatment {name}: {pair!r} came; a pair (treated, control) is expected.")
             for arm, value in zip((self.treated, self.control), pair, strict=True):
-                arm[scm.graph.require(name)] = Map(_itself) if value is None else as_intervention(value)
+                arm[scm.graph.require(name)] = Natural() if value is None else as_intervention(value)
         if isinstance(outcome, str):
             _check_outcome(scm, outcome)
 
@@ -100,8 +100,11 @@ class Contrast:
 
     @property
     def abducted(self) -> set[str]:
-        """Variables whose noise the arms read: the effects, and a treatment that is an effect of another."""
-        return self.effects | {name for name in self.names if self.scm.graph.ancestors(name) & self.names}
+        """Variables whose noise the arms read: the effects, treatments that are effects of others or have surrogates."""
+        arms = (*self.treated.items(), *self.control.items())
+        replaced = {name for name, action in arms
+                    if isinstance(action, Replace) and self.scm[name].abduction != "none"}
+        return self.effects | replaced | {name for name in self.names if self.scm.graph.ancestors(name) & self.names}
 
     def measure(self, world: Result) -> Tensor:
         """The outcome, `(N,)` or `(S, N)` in float64."""
@@ -126,10 +129,6 @@ class Contrast:
 def pairs_of(treatment: Treatment, treated: Any, control: Any) -> dict[str, tuple[Any, Any]]:
     """The (treated, control) pair of each treated variable."""
     return {treatment: (treated, control)} if isinstance(treatment, str) else dict(treatment)
-
-
-def _itself(natural: Any) -> Any:
-    return natural
 
 
 def _check_outcome(scm: SCM, outcome: str) -> None:

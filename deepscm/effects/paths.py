@@ -27,7 +27,7 @@ from deepscm.effects.contrast import (
     seeded,
 )
 from deepscm.errors import InterventionError
-from deepscm.interventions import Do
+from deepscm.interventions import Held
 from deepscm.record import Record
 from deepscm.scm import SCM
 from deepscm.streams import Streams
@@ -151,11 +151,26 @@ def _nested(contrast: Contrast, mediators: Sequence[str], record: Record, keys: 
     """TE, NDE, NIE and NIE of the change back for each row of a record without a sample axis, `(4, rows)`."""
     scm, one, zero = contrast.scm, contrast.treated, contrast.control
     y11, y00 = scm.predict(record, do=[one, zero], seed=keys)
-    kept = {name: Do(y00[name]) for name in mediators}
-    moved = {name: Do(y11[name]) for name in mediators}
+    kept, moved = ({name: Held(_present(world[name])) for name in mediators} for world in (y00, y11))
     y10, y01 = scm.predict(record, do=[one | kept, zero | moved], seed=keys)
     a, b, c, d = (contrast.measure(world) for world in (y11, y00, y10, y01))
-    return torch.stack([a - b, c - b, d - b, c - a])
+    # A row whose mediator has left a support in some arm has no nested counterfactual.
+    lost = torch.stack([_missing(world[name]) for world in (y00, y11) for name in mediators]).any(0)
+    return torch.stack([a - b, c - b, d - b, c - a]).masked_fill(lost, torch.nan)
+
+
+def _missing(value: Tensor) -> Tensor:
+    """The rows `(N,)` that queries mark as lost: NaN, or category -1."""
+    bad = value.isnan() if value.is_floating_point() else value < 0
+    return bad.flatten(1).any(1) if bad.ndim > 1 else bad
+
+
+def _present(value: Tensor) -> Tensor:
+    """The value with some other row's in place of those that are lost; they are left out afterwards."""
+    lost = _missing(value)
+    if not bool(lost.any()) or bool(lost.all()):
+        return value.nan_to_num() if value.is_floating_point() else value.clamp(min=0)
+    return torch.where(lost.reshape(-1, *[1] * (value.ndim - 1)), value[~lost][:1], value)
 
 
 def _check(contrast: Contrast, mediators: Sequence[str]) -> None:
