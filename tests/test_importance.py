@@ -124,6 +124,13 @@ def test_equal_weights_and_impossible_particles():
     assert smoothed(logs)[1][1] == math.inf
 
 
+@pytest.mark.parametrize("gap", [0.7, 5.0, 100.0, 2000.0])
+def test_one_weight_that_outdoes_all_others_raises_the_alarm(gap):
+    # At 2000 nats from one to the next, all but the first are zero in floating point: no tail is left to fit.
+    _, k = smoothed(-gap * torch.arange(1000, dtype=torch.float64)[None])
+    assert k.item() > 0.7
+
+
 def test_choose_draws_in_proportion_and_never_what_has_no_weight():
     weights = torch.tensor([[0.0, 0.2, 0.0, 0.8, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     u = torch.rand(20000, 2, generator=generator(), dtype=torch.float64)

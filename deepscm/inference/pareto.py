@@ -29,7 +29,7 @@ def smoothed(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     """
     logs = (log_weights - log_weights.amax(1, keepdim=True)).double()
     ordered, order = logs.sort(1)
-    positive = (ordered > -math.inf).sum(1)
+    positive = (ordered.exp() > 0).sum(1)  # what underflows counts for nothing beside the largest
     length = torch.minimum((0.2 * positive).ceil(), 3 * positive.sqrt()).long().clamp(max=logs.shape[1] - 1)
     width = max(int(length.max()), 1)
     top = ordered[:, -width:].exp()
