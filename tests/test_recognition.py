@@ -74,6 +74,59 @@ def test_posterior_moments(trained, method, slack):
     assert abs(torch.corrcoef(torch.stack([x, m]))[0, 1] - truth) < 0.08
 
 
+def pair() -> SCM:
+    """Two models that have nothing to do with each other; posterior deviations are 0.0995."""
+    return SCM(
+        a=Node(Real(), normal(bias=3.0)),
+        b=Node(Real(), normal(bias=-5.0)),
+        y=Node(Real(), normal(weights={"a": 1.0}, scale=0.1), parents=["a"]),
+        z=Node(Real(), normal(weights={"b": 1.0}, scale=0.1), parents=["b"]),
+    )
+
+
+def test_a_head_does_without_variables_that_are_inferred_apart():
+    torch.manual_seed(0)
+    scm = pair()
+    model = Recognition(["y", "z"], ["a", "b"], width=16).fit(scm, steps=500, attach=False, progress=False)
+    evidence = {"y": [3.0, 4.0], "z": [-5.0, -4.0]}
+    record = scm.abduct(evidence, num_samples=4000, seed=0, method="recognition", recognition=model)
+    for name, prior, seen in (("a", 3.0, "y"), ("b", -5.0, "z")):
+        draws = record.shaped(record.factual[name])
+        expected = prior + (torch.tensor(evidence[seen]) - prior) / 1.01
+        assert bool(((draws.mean(0) - expected).abs() < 0.03).all())
+        assert bool(((draws.std(0) / math.sqrt(0.01 / 1.01)).log().abs() < 0.25).all())
+
+
+def test_dropout_also_hides_earlier_variables_from_the_heads(monkeypatch):
+    model, seen = Recognition(["y", "z"], ["a", "b"], width=4, dropout=0.3), []
+    head = Recognition.head
+
+    def spy(self, name, context, world, visible=None):
+        seen.append((name, visible))
+        return head(self, name, context, world, visible)
+
+    monkeypatch.setattr(Recognition, "head", spy)
+    model.fit(pair(), steps=1, batch_size=4000, attach=False, progress=False)
+    masks = dict(seen)["b"]
+    assert model.before["b"] == ("a",)
+    assert abs(masks["a"].double().mean() - 0.7) < 4.5 * math.sqrt(0.21 / 4000)
+
+
+def test_a_model_that_always_saw_a_variable_is_not_asked_without_it():
+    scm = SCM(
+        a=Node(Real(), normal()),
+        m=Node(Real(), normal(weights={"a": 1.0}), parents=["a"]),
+        b=Node(Real(), normal(weights={"m": 1.0}), parents=["m"]),
+        y=Node(Real(), normal(weights={"a": 1.0, "b": 1.0}), parents=["a", "b"]),
+        z=Node(Real(), normal(weights={"b": 1.0}), parents=["b"]),
+    )
+    model = Recognition(["y", "z"], ["a", "m", "b"], width=8).fit(scm, steps=2, attach=False, progress=False)
+    assert model.before == {"a": (), "m": ("a",), "b": ("a", "m")}
+    assert model.covers({"a", "m", "b"}, {"y", "z"})
+    assert model.covers({"b"}, {"a", "m", "y", "z"})
+    assert not model.covers({"b"}, {"m", "y", "z"})
+
+
 def test_weights_put_a_poor_proposal_right():
     scm = sharp(steps=15)
     record = scm.abduct({"y": [1.0]}, num_samples=6000, particles=20000, seed=0, on_collapse="warn")

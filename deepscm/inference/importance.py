@@ -119,7 +119,8 @@ class Sampler:
         assert self.recognition is not None
         assert self.context is not None
         assignment = self.problem.assignments[name]
-        head = self.recognition.head(name, self.context[rows], world)
+        seen = {n: self.problem.values[n][rows] for n in self.recognition.before[name] if n in self.problem.values}
+        head = self.recognition.head(name, self.context[rows], seen | world)
         if head.logits is not None:
             value = choose(head.logits.exp(), source.uniform()[None])[0]
             prior = self._list(name, world, source, from_prior, value)

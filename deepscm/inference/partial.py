@@ -159,9 +159,10 @@ class Completion:
         model = self.scm.recognition if given is None else given
         if not isinstance(model, Recognition):
             return None
-        free = [n for n in problem.component.hidden if problem.assignments[n].mechanism.noise()]
+        hidden = problem.component.hidden
+        free = {n for n in hidden if problem.assignments[n].mechanism.noise()}
         model.ready(self.scm)
-        return model if model.covers(free, set(self.values)) else None
+        return model if model.covers(free, set(self.values), set(hidden) - free) else None
 
     def _step(self, assignment: Assignment, world: Mapping[str, Tensor]) -> Tensor:
         name = assignment.name

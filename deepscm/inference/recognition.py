@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepscm.errors import DataError, NotFittedError
+from deepscm.inference.patterns import Pattern
 from deepscm.inference.problem import countable
 from deepscm.mechanisms.base import Mechanism
 from deepscm.nn.context import Context, width
@@ -163,25 +164,35 @@ class Recognition(Described, nn.Module):
                 raise DataError("this Recognition model was built for other variables; make a new one and fit it.")
             return self
         self.variables, self.plan = variables, plan
-        self._build(order)
+        self._build(self._before(scm, order))
         self.to(device=scm.device, dtype=scm.dtype)
         return self
 
-    def _build(self, order: Sequence[str]) -> None:
+    def _before(self, scm: SCM, order: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The earlier hidden variables that each head reads: those that it depends on given all that is observed.
+
+        With dropout any of them may matter, so training hides them from the head now and then.
+        """
+        parts = Pattern.of(scm.graph, self.observed).components
+        together = {name: part.hidden for part in parts for name in part.hidden}
+        return {name: tuple(n for n in order[:i] if self.dropout or n in together.get(name, ()))
+                for i, name in enumerate(order)}
+
+    def _build(self, before: dict[str, tuple[str, ...]]) -> None:
         self.features = nn.ModuleList(Context({name: v}) for name, v in self.variables.items())
         self.index = {name: i for i, name in enumerate(self.variables)}
-        self.before = {name: order[:i] for i, name in enumerate(order)}
+        self.before = before
         sizes = {name: width(v) + 1 for name, v in self.variables.items()}
         evidence, hidden = sum(sizes[name] for name in self.observed), [self.width] * self.layers
         self.trunk = perceptron(evidence, self.width, hidden)
         self.heads, self.shortcuts, self.head_of = nn.ModuleList(), nn.ModuleList(), dict[str, int]()
-        for name in order:
+        for name in before:
             outputs = self.plan[name].size
             if not outputs:
                 continue
-            before = sum(sizes[earlier] for earlier in self.before[name])
+            known = sum(sizes[earlier] for earlier in before[name])
             self.head_of[name] = len(self.heads)
-            network, shortcut = perceptron(self.width + before, outputs, hidden), nn.Linear(evidence + before, outputs)
+            network, shortcut = perceptron(self.width + known, outputs, hidden), nn.Linear(evidence + known, outputs)
             for layer in (network[-1], shortcut):
                 _silence(layer)
             self.heads.append(network)
@@ -207,9 +218,19 @@ class Recognition(Described, nn.Module):
         """Whether the model proposes this variable."""
         return name in self.head_of
 
-    def covers(self, hidden: Collection[str], observed: Collection[str]) -> bool:
-        """Whether the model proposes all of `hidden` and can do with the evidence `observed`."""
-        return set(hidden) <= set(self.hidden) and (self.dropout > 0 or set(self.observed) <= set(observed))
+    def covers(self, hidden: Collection[str], observed: Collection[str], computed: Collection[str] = ()) -> bool:
+        """Whether the model proposes all of `hidden` and can do with the evidence `observed`.
+
+        Args:
+            hidden: variables with noise, inferred together.
+            observed: variables with values.
+            computed: hidden variables that follow from others.
+        """
+        if not set(hidden) <= set(self.hidden):
+            return False
+        read = {earlier for name in hidden for earlier in self.before[name]}
+        known = {*hidden, *computed, *observed}
+        return self.dropout > 0 or (set(self.observed) <= set(observed) and read <= known)
 
     def ready(self, scm: SCM) -> Recognition:
         """The model, bound and in working order.
@@ -236,10 +257,19 @@ class Recognition(Described, nn.Module):
         evidence = torch.cat([self._feature(name, values, rows, masks.get(name)) for name in self.observed], 1)
         return torch.cat([self.trunk(evidence), evidence], 1)
 
-    def head(self, name: str, context: Tensor, world: Mapping[str, Tensor]) -> Head:
-        """The proposal for one variable, given the evidence and the hidden variables before it."""
-        rows = len(context)
-        before = [self._feature(earlier, world, rows, None) for earlier in self.before[name]]
+    def head(
+        self, name: str, context: Tensor, world: Mapping[str, Tensor], visible: Mapping[str, Tensor] | None = None
+    ) -> Head:
+        """The proposal for one variable, given the evidence and the variables before it that `world` has.
+
+        Args:
+            name: the variable.
+            context: what `encode` returned, `(rows, size)`.
+            world: values of other variables, `(rows, *shape)`.
+            visible: rows in which a variable of the world counts as known, `(rows,)`; all by default.
+        """
+        rows, masks = len(context), visible or {}
+        before = [self._feature(earlier, world, rows, masks.get(earlier)) for earlier in self.before[name]]
         trunk, evidence = context[:, : self.width], context[:, self.width :]
         place, plan = self.head_of[name], self.plan[name]
         out = self.heads[place](torch.cat([trunk, *before], 1))

@@ -106,10 +106,12 @@ def negative_log_likelihood(
     """Mean over the rows of `-log q` of the variables that are hidden there."""
     rows = len(next(iter(values.values())))
     visible = {name: uniform(rows, (), source, values[name].device) >= model.dropout for name in model.observed}
+    known = {name: uniform(rows, (), source, values[name].device) >= model.dropout
+             for name in model.plan} if model.dropout else {}
     context = model.encode(values, rows, visible)
     total = torch.zeros(rows, dtype=torch.float64, device=context.device)
     for name in model.head_of:
-        head = model.head(name, context, values)
+        head = model.head(name, context, values, known)
         if head.logits is not None:
             score = head.logits.gather(1, values[name][:, None])[:, 0]
         else:
