@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from deepscm.mechanisms.additive import AdditiveNoise, LocationScale
 from deepscm.mechanisms.base import Mechanism, Values
 from deepscm.mechanisms.deterministic import Deterministic
 from deepscm.mechanisms.empirical import Empirical
+from deepscm.mechanisms.flow import Flow
 from deepscm.mechanisms.gumbel_max import GumbelMax
+from deepscm.mechanisms.vae import VAE
 from deepscm.streams import Generator
 from deepscm.variables import Binary, Categorical, Image, Real
 from tests.awkward import Implicit, Latent, ParentPrior, either, total
@@ -31,6 +34,9 @@ from tests.conformance import (
 MIXED = {"a": Real(low=0.0), "b": Binary(), "c": Categorical(3)}
 NOT_REAL = (Categorical(3), Image(1, 2, 2), Real(low=0.0))
 NOT_DISCRETE = (Real(), Image(1, 2, 2))
+NOT_CONTINUOUS = (Categorical(3), Image(1, 2, 2))
+NOT_IMAGES = (Real(), Categorical(3), Image(1, 1, 4))
+TINY: dict[str, Any] = {"latent": 2, "channels": (3,), "features": 4, "hidden": (6,), "particles": 2}
 
 CASES = [
     Case("additive-root", AdditiveNoise, Real(), refused=NOT_REAL),
@@ -48,6 +54,15 @@ CASES = [
     Case("location-scale-root", LocationScale, Real(), refused=NOT_REAL),
     Case("location-scale", lambda: LocationScale(hidden=[8]), Real(), MIXED, refused=NOT_REAL),
     Case("location-scale-vector", LocationScale, Real(3), {"a": Real(2)}),
+    Case("flow-root", Flow, Real(), refused=NOT_CONTINUOUS),
+    Case("flow-conditional", lambda: Flow(hidden=[8]), Real(), MIXED, refused=NOT_CONTINUOUS),
+    Case("flow-linear-spline", lambda: Flow("linear_spline", hidden=[4]), Real(), {"a": Real()}),
+    Case("flow-affine", lambda: Flow("affine", hidden=()), Real(low=0.0), {"a": Real(low=0.0)}, jitter=0.1),
+    Case("flow-positive", lambda: Flow(hidden=[8], context_scale="unconstrained"), Real(low=-1.0), MIXED, jitter=0.1),
+    Case("flow-below", Flow, Real(high=2.0), jitter=0.1),
+    Case("flow-bounded", lambda: Flow(hidden=[8]), Real(low=64.0, high=255.0), {"a": Real()}, jitter=0.1),
+    Case("flow-vector", lambda: Flow(hidden=[8]), Real(3), MIXED, jitter=0.1),
+    Case("flow-bounded-vector", lambda: Flow(hidden=[8]), Real(2, low=0.0, high=1.0), {"a": Real(2)}, jitter=0.1),
     Case("gumbel-max-root", GumbelMax, Categorical(4), refused=NOT_DISCRETE),
     Case("gumbel-max-binary", GumbelMax, Binary(), MIXED, refused=NOT_DISCRETE),
     Case("gumbel-max-network", lambda: GumbelMax(hidden=[8]), Categorical(5), MIXED),
@@ -60,6 +75,12 @@ CASES = [
     Case("empirical-category", Empirical, Categorical(4)),
     Case("empirical-vector", Empirical, Real(2), any_value=False),
     Case("empirical-image", Empirical, Image(1, 4, 4), any_value=False, rows=1000),
+    Case("vae-logit-normal", lambda: VAE(**TINY), Image(1, 4, 6), MIXED, reproduces=True, refused=NOT_IMAGES),
+    Case("vae-gaussian", lambda: VAE(likelihood="gaussian", log_variance=None, **TINY), Image(2, 5, 4, low=-1, high=1),
+         {"a": Real(2)}, reproduces=True),
+    Case("vae-discretised", lambda: VAE(likelihood="discretised", **TINY), Image(1, 4, 4), MIXED, reproduces=True,
+         any_value=False),
+    Case("vae-root", lambda: VAE(scale="unconstrained", **TINY), Image(1, 4, 4, high=1.0), reproduces=True),
     Case("awkward-implicit", Implicit, Real(), {"a": Real()}),
     Case("awkward-latent", Latent, Real(2)),
     Case("awkward-parent-prior", ParentPrior, Real(), {"a": Real()}),
