@@ -1,4 +1,4 @@
-"""Zuko's rational-quadratic spline with quicker knots. Importing this module imports zuko."""
+"""Zuko's rational-quadratic spline, quicker. Importing this module imports zuko."""
 
 from __future__ import annotations
 
@@ -34,6 +34,18 @@ class Spline(_Spline):  # type: ignore[misc]  # zuko is loaded late
         limit = -math.log(slope)
         self.horizontal, self.vertical = (_knots(free, limit / 2, bound) for free in (widths, heights))
         self.derivatives = pad(derivatives / (1 + derivatives.abs() / limit), (1, 1)).exp()
+
+    def bin(self, k: Tensor) -> tuple[Tensor, ...]:
+        """Whether bin `k` is inside the box, its two knots, the derivatives there and its slope, each of k's shape.
+
+        In fewer steps than Zuko, which matters for a few rows.
+        """
+        left = k.clamp(0, self.bins - 1)[..., None]
+        pair, shape = torch.cat((left, left + 1), -1), (*k.shape, -1)
+        x0, x1 = self.horizontal.expand(shape).gather(-1, pair).unbind(-1)
+        y0, y1 = self.vertical.expand(shape).gather(-1, pair).unbind(-1)
+        d0, d1 = self.derivatives.expand(shape).gather(-1, pair).unbind(-1)
+        return (k >= 0) & (k < self.bins), x0, x1, y0, y1, d0, d1, (y1 - y0) / (x1 - x0)
 
 
 def _knots(free: Tensor, limit: float, bound: float) -> Tensor:
