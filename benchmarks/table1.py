@@ -68,7 +68,7 @@ def image_scores(scm: SCM, columns: dict[str, Any], particles: int, chunk: int =
 
 def scores(variant: str, scm: SCM, columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's row of Table 1, with the distance of its covariate likelihoods to the true optimum."""
-    bound, error = image_scores(scm, columns, particles=32)
+    bound, error = image_scores(scm, columns, particles=4)
     covariates = scm.log_prob({k: columns[k] for k in ("thickness", "intensity")}, nodes=["thickness", "intensity"])
     t, i = (np.asarray(columns[k], dtype=np.float64) for k in ("thickness", "intensity"))
     causal = bool(scm.graph.parents("intensity"))
