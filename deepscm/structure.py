@@ -180,6 +180,9 @@ class Structure(PyroModule):
     def scored(self, evidence: Mapping[str, Any]) -> Callable[[], dict[str, Tensor]]:
         """The Pyro program in which observed variables enter by `pyro.factor(log p(x | pa))`, for SVI and NUTS.
 
+        A bound enters as it is (a VAE's, by draws): SVI then maximises a bound as well, but NUTS would follow the bound
+        and not the posterior, so `deepscm.inference.posterior.nuts` refuses it.
+
         Args:
             evidence: values of the observed variables; the others are latent, with their noise as sample sites.
 

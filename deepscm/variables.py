@@ -48,7 +48,7 @@ class Variable(Described, abc.ABC):
         """A checked tensor `(N, *shape)` and which rows are present, `(N,)` or None when all are.
 
         Accepts tensors, NumPy arrays, pandas columns, sequences and `(N, 1)` columns. NaN means missing; the returned
-        tensor holds a placeholder there.
+        tensor holds a placeholder there. A vector or an image with one NaN counts as missing whole.
 
         Raises:
             DataError: wrong shape or type, infinite values, unknown categories.

@@ -100,7 +100,7 @@ class Contrast:
 
     @property
     def abducted(self) -> set[str]:
-        """Variables whose noise the arms read: the effects, treatments that are effects of others or have surrogates."""
+        """Whose noise the arms read: the effects, and treatments that are effects of others or have surrogates."""
         arms = (*self.treated.items(), *self.control.items())
         replaced = {name for name, action in arms
                     if isinstance(action, Replace) and self.scm[name].abduction != "none"}
