@@ -229,6 +229,9 @@ def read_value(value: Any, variable: Variable, name: str, rows: int, like: Tenso
     Raises:
         InterventionError: a shape that is neither one value nor one for each row, an unknown category, NaN.
     """
+    number = isinstance(value, float | int) and isinstance(variable, Real) and not variable.shape
+    if number and abs(value) <= torch.finfo(like.dtype).max:  # the usual case, without the way through an array
+        return torch.full((1,), float(value), dtype=like.dtype, device=like.device)
     array = as_array(value, name)
     if array.ndim == 0 and variable.shape:
         array = array.expand(variable.shape) if isinstance(array, Tensor) else np.broadcast_to(array, variable.shape)
