@@ -67,7 +67,7 @@ def take_turns(
     Args:
         contenders: by name, a function from a number of repeats to the seconds a call (see `clock`).
         turns: how often each is timed, at most.
-        budget: seconds after which no turn begins, once there are three. Who takes a third of it for one call is timed
+        budget: seconds after which no turn begins, once there are five. Who takes a third of it for one call is timed
             once.
         shortest: seconds that a timing lasts at least, so that the clock and the scheduler matter little.
     """
@@ -78,7 +78,7 @@ def take_turns(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     start = time.perf_counter()
     for turn in range(turns):
-        if turn >= 3 and time.perf_counter() - start > budget:
+        if turn >= 5 and time.perf_counter() - start > budget:
             break
         for name in names if turn % 2 == 0 else reversed(names):
             if turn == 0 or again[name] < budget / 3:
