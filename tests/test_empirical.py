@@ -46,7 +46,7 @@ def test_steps_are_numpys_inverted_distribution() -> None:
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=30), st.integers(0, 5))
 def test_interpolation_has_one_noise_for_every_value(values: list[float], seed: int) -> None:
     data = torch.tensor(values, dtype=torch.float64)
-    if len(data.unique()) < 2:
+    if len(data.unique()) < 2 or data.unique(return_counts=True)[1].max() > 10:
         with pytest.raises(MechanismError, match="interpolate=False"):
             fitted(Real(), data)
         return
@@ -158,3 +158,21 @@ def test_unfitted_and_misplaced_use_is_named() -> None:
     for call in (lambda: m.abduct(torch.zeros(1), {}), lambda: m.log_prob(torch.zeros(1), {})):
         with pytest.raises(NotFittedError):
             call()
+
+
+def test_a_value_that_comes_often_is_not_spread_over_its_neighbours() -> None:
+    # Nine tenths zeros and the rest about 1.5: lines between the values would put most draws between 0 and 1.
+    value = torch.cat([torch.zeros(900), 1 + torch.rand(100, generator=torch.Generator().manual_seed(0))])
+    m = Empirical()
+    m.bind(Real(), {})
+    with pytest.raises(MechanismError, match=r"900 of 1000 training values are 0.*interpolate=False"):
+        m.prepare(value, {})
+    steps = Empirical(interpolate=False)
+    steps.bind(Real(), {})
+    steps.prepare(value, {})
+    drawn = steps(steps.draw(20_000, torch.Generator().manual_seed(1)), {})
+    assert abs(drawn.eq(0).double().mean() - 0.9) < 4.5 * math.sqrt(0.09 / 20_000)
+    rounded = torch.randn(1000, generator=torch.Generator().manual_seed(0)).mul(20).round()  # a few ties do no harm
+    m.prepare(rounded, {})
+    drawn = m(m.draw(20_000, torch.Generator().manual_seed(1)), {})
+    assert abs(drawn.std() / rounded.std() - 1) < 0.03

@@ -14,6 +14,8 @@ from deepscm.noise import Noise, Uniform
 from deepscm.streams import Generator, uniform
 from deepscm.variables import Categorical, Real
 
+_TIED, _FEW = 0.1, 10  # share, and number, of equal values that a continuous variable may have
+
 
 class Empirical(Mechanism):
     """A root variable resampled from its training values: `x := Q(u)` with uniform u.
@@ -27,7 +29,8 @@ class Empirical(Mechanism):
             values seen in training can be drawn or abducted. Makes no difference to other variables.
 
     Raises:
-        MechanismError: when bound, parents.
+        MechanismError: when bound, parents; when prepared, a scalar with one value in more than a tenth of the rows,
+            which lines between values would spread out.
         NotFittedError: used before it has seen data.
         SupportError: when abducting, a value that Q never takes.
 
@@ -74,6 +77,11 @@ class Empirical(Mechanism):
         if self.smooth and len(values) < 2:
             raise MechanismError(f"Empirical: every training value is {values[0]:g}; a single value has no density. "
                                  "Give interpolate=False, or leave the variable out.")
+        if self.smooth and int(counts.max()) > max(_TIED * len(value), _FEW):
+            often = values[counts.argmax()]
+            raise MechanismError(f"Empirical: {int(counts.max())} of {len(value)} training values are {often:g}; lines "
+                                 "between values would spread them over values that never come. Give "
+                                 "interpolate=False.")
         self.values = values.detach().to(self.values.dtype)
         self.ends = counts.cumsum(0)
 
