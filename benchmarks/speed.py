@@ -259,8 +259,8 @@ def main() -> None:
         rows = measure(sizes, peer)
     notes = [
         *verdicts(rows),
-        "Milliseconds of processor time, one thread, medians of turns that alternate. ours/bare is the median of the turns' ratios, "
-        "min and max are their range, best is the ratio of the shortest times.",
+        "Milliseconds of processor time, one thread, medians of turns that alternate. ours/bare is the median of the "
+        "turns' ratios, min and max are their range, best is the ratio of the shortest times.",
         "A ChiRho counterfactual includes our abduction, which it has not; it computes the factual world as well.",
         about,
         "abductions: calls of `abduct` over all mechanisms; two variables have noise that the action reaches.",
