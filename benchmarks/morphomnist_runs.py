@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from deepscm import SCM
+from deepscm.io.checkpoint import meta
 from models import morphomnist
 
 RUNS = Path("runs/morphomnist")
@@ -27,7 +28,8 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, mor
     run = folder / variant
     if not (run / "scm.json").exists():
         train(config, run)
-    return SCM.load(run), config
+    made = {name: tuple(v) if isinstance(v, list) else v for name, v in meta(run)["config"].items()}
+    return SCM.load(run), morphomnist.Config(**made)  # as it was trained, whatever the variant says now
 
 
 def train(config: morphomnist.Config, run: Path) -> None:
