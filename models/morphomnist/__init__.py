@@ -69,10 +69,8 @@ variants: dict[str, Config] = {
     "demo": Config(graph="digit", origin="digits", likelihood="gaussian", beta=10.0, epochs=80),
 }
 
-#: Weights that come with the library, by variant; `scm = SCM.load(weights["full"])`.
-weights: dict[str, Path] = {
-    path.parent.name: path.parent for path in sorted((Path(__file__).parent / "weights").glob("*/scm.json"))
-}
+#: Weights that come with the library, by variant, the default first; `scm = SCM.load(weights["full"])`.
+weights: dict[str, Path] = {name: Path(__file__).parent / "weights" / name for name in ("full", "digit")}
 
 
 def image_parents(graph: Graph) -> list[str]:
