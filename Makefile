@@ -37,7 +37,7 @@ unit: $(VENV)/.developed
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 notebooks: $(VENV)/.developed
-	OMP_NUM_THREADS=$(CORES) MPLBACKEND=Agg $(BIN)/python -m pytest --nbmake notebooks --override-ini=testpaths=notebooks
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest --nbmake notebooks --override-ini=testpaths=notebooks
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info
