@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.speed_timing import Times, contender, take_turns
+from benchmarks.speed_timing import Times, interleave
 from deepscm import SCM
 from deepscm.data.truth import sample_covariates
 from deepscm.mechanisms.base import Mechanism
@@ -121,4 +121,4 @@ def counterfactuals(variant: str, rows: int, turns: int, budget: float) -> Times
     """Seconds of a counterfactual query of `rows` images."""
     seen = {name: value.float() for name, value in columns(rows).items()}
     calls = queries(model(variant, seen), seen)
-    return take_turns({name: contender(call) for name, call in calls.items()}, turns, budget)
+    return interleave(calls, turns, budget)

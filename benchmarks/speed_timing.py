@@ -86,6 +86,30 @@ def take_turns(
     return Times(seconds)
 
 
+def interleave(calls: Mapping[str, Timed], turns: int, budget: float, shortest: float = 0.01) -> Times:
+    """Time similar functions by turns in which they alternate call by call, so that a busy machine slows all alike.
+
+    Args:
+        calls: functions by name.
+        turns, budget: as for `take_turns`.
+        shortest: seconds that a turn takes for each of them, at least.
+    """
+    first = min(contender(call)(2) for call in calls.values())
+    rounds, names = max(1, round(shortest / max(first, 1e-6))), list(calls)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    start = time.perf_counter()
+    for turn in range(turns):
+        if turn >= 5 and time.perf_counter() - start > budget:
+            break
+        spent = dict.fromkeys(names, 0.0)
+        for number in range(rounds):
+            for name in names if (turn + number) % 2 == 0 else reversed(names):
+                spent[name] += clock(calls[name], 1)
+        for name in names:
+            seconds[name].append(spent[name] / rounds)
+    return Times(seconds)
+
+
 def contender(call: Timed) -> Callable[[int], float]:
     """A function as `take_turns` wants it."""
     return lambda repeats: clock(call, repeats)

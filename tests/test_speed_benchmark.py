@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import speed, speed_chirho, speed_images, speed_memory, speed_models
 from benchmarks.peers import Peer, Unavailable
-from benchmarks.speed_timing import Times, take_turns
+from benchmarks.speed_timing import Times, interleave, take_turns
 from deepscm.record import Record
 
 ROWS = 7
@@ -132,6 +132,13 @@ def test_turns_alternate_and_the_slow_sit_out() -> None:
     times = take_turns({"a": made("a", 1.0), "b": made("b", 1.0), "slow": made("slow", 50.0)}, turns=2, budget=100.0)
     assert order == ["a", "b", "slow", "a", "b", "a", "b", "slow", "b", "a"]
     assert {name: len(found) for name, found in times.seconds.items()} == {"a": 2, "b": 2, "slow": 1}
+
+
+def test_similar_functions_alternate_call_by_call() -> None:
+    order: list[str] = []
+    times = interleave({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, turns=2, budget=1, shortest=0)
+    assert order == ["a", "a", "b", "b", "a", "b", "b", "a"]  # two calls each to warm up, then turn and turn about
+    assert {name: len(found) for name, found in times.seconds.items()} == {"a": 2, "b": 2}
 
 
 def test_memory_of_a_query_in_batches() -> None:
