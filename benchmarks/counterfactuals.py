@@ -35,8 +35,11 @@ COLUMNS = [
     "to truth: per sample",
     "±   95%",
     "of the mean",
+    "±    95%",
     "energy score",
+    "±     95%",
     "digit accuracy",
+    "±      95%",
 ]
 
 
@@ -71,11 +74,7 @@ def to_truth(samples: Array, truth: Array) -> dict[str, Any]:
     for shift in range(1, count):  # all pairs, one rotation at a time, to bound memory
         spread += np.sqrt(((samples - np.roll(samples, shift, 0)) ** 2).mean((2, 3, 4))).mean(0)
     score = distance - spread / (2 * max(count - 1, 1))
-    return {
-        **dict(zip(COLUMNS[6:8], mean_pm(per_sample), strict=True)),
-        "of the mean": float(of_mean.mean()),
-        "energy score": float(score.mean()),
-    }
+    return dict(zip(COLUMNS[6:12], (*mean_pm(per_sample), *mean_pm(of_mean), *mean_pm(score)), strict=True))
 
 
 def cooled(record: Record, temperature: float = 0.1) -> Record:
@@ -111,12 +110,11 @@ def compare(
     if truth is not None:
         goal |= {key: truth[key] for key in ("thickness", "intensity")}
 
-    def accuracy(image: Array) -> float:
-        return float((predict(judge, image).numpy() == wanted).mean())
+    def accuracy(image: Array) -> dict[str, float]:
+        return dict(zip(COLUMNS[12:], mean_pm((predict(judge, image).numpy() == wanted).astype(float)), strict=True))
 
     def row(title: str, image: Array, **more: Any) -> dict[str, Any]:
-        known = {"do": name, "image": title, "digit accuracy": accuracy(image[0])}
-        known |= measured(eight_bit(image[0]), goal)
+        known = {"do": name, "image": title, **measured(eight_bit(image[0]), goal), **accuracy(image[0])}
         return {**known, **(to_truth(image, truth["image"]) if truth is not None else {}), **more}
 
     table = [
