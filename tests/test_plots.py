@@ -272,7 +272,7 @@ def test_violins():
     panels = [plots.Violins("p(t | i)", "x", [4.0, 6.0], seen), plots.Violins("p(t | do(i))", "x", [4.0, 6.0], done),
               plots.Violins("p(i | t)", "y", [2.0], [draws["i"]])]
     figure = plots.violins(draws, panels, "t", "i", linear().variables)
-    assert [ax.get_title() for ax in figure.axes] == ["p(t | i), i = 4, 6", "p(t | do(i)), i = 4, 6", "p(i | t), t = 2"]
+    assert [ax.get_title() for ax in figure.axes] == ["p(t | i)\ni = 4, 6", "p(t | do(i))\ni = 4, 6", "p(i | t)\nt = 2"]
     medians = [float(line.get_xdata()[0]) for line in figure.axes[0].lines]
     assert medians == pytest.approx([float(np.median(s)) for s in seen])
     with pytest.raises(DataError, match="1 arrays"):

@@ -108,7 +108,7 @@ def violins(
             half = min(room, 0.18 * (high - low))
             _violin(ax, scalars(draws, panel.title), value, half, panel.axis, COLOURS[k], frame)
         other = variables.get(y if panel.axis == "x" else x)
-        ax.set_title(f"{panel.title}, {y if panel.axis == 'x' else x} = {', '.join(shown(v, other) for v in panel.at)}")
+        ax.set_title(f"{panel.title}\n{y if panel.axis == 'x' else x} = {', '.join(shown(v, other) for v in panel.at)}")
         ax.set_xlabel(label(x, variables.get(x)))
     axes[0].set_ylabel(label(y, variables.get(y)))
     return drawing
