@@ -6,11 +6,12 @@ import json
 import math
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from deepscm.io import atomic
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -42,6 +43,7 @@ def publish(
         The path written.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = publish("demo", "Demo", ["method", "error"], [("ours", 1e-7), ("zero", None)], folder=folder)
         ...     json.loads(path.read_text())["rows"][0]["error"]
@@ -63,7 +65,8 @@ def publish(
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = Path(folder or RESULTS) / f"{name}.json"
-    replace(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
@@ -132,22 +135,6 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def replace(path: Path, content: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _cells(row: Row, columns: Sequence[str]) -> list[Any]:

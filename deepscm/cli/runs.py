@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepscm.cli import console
 from deepscm.cli.model import Model, load_model
-from deepscm.errors import CheckpointError, ConfigurationError, FormatError
+from deepscm.errors import ConfigurationError, FormatError
 
 if TYPE_CHECKING:
     from deepscm.scm import SCM
@@ -88,12 +88,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """As `write_text`, for bytes."""
     from deepscm.io import atomic
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, data)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written ({error.strerror or error}). Free some space, or name a place "
-                              "that you may write to.") from error
+    atomic.publish(path, data)
 
 
 def versions() -> dict[str, str]:

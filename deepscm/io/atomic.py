@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from deepscm.errors import CheckpointError
+
 
 def stage(path: Path, data: bytes) -> Path:
     """Write `data` beside `path` under a temporary name, down to the disk; returns that name.
@@ -44,6 +46,20 @@ def write(path: Path, data: bytes) -> None:
         discard(staged)
         raise
     sync(path.parent)
+
+
+def publish(path: Path, data: bytes) -> None:
+    """As `write`, for a user's own file: its folder is made if need be, and a failure says what to do.
+
+    Raises:
+        CheckpointError: no permission, no space.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, data)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror or error}). Free some space, or name a place "
+                              "that you may write to.") from error
 
 
 def duplicate(path: Path, copy: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure as PlainFigure
 from numpy.typing import NDArray
 
-from deepscm.errors import CheckpointError, DataError
+from deepscm.errors import DataError
 from deepscm.variables import Categorical, Image, Variable
 
 Array = NDArray[Any]
@@ -188,13 +188,7 @@ def save(figure: PlainFigure, path: str | Path, resolution: int = RESOLUTION) ->
     kind = path.suffix.lower().lstrip(".")
     if kind not in ("png", "pdf", "svg"):
         raise DataError(f"{path}: a file name that ends in .png, .pdf or .svg is expected.")
-    data = rendered(figure, kind, resolution)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, data)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written ({error.strerror or error}). Free some space, or name a place "
-                              "that you may write to.") from error
+    atomic.publish(path, rendered(figure, kind, resolution))
     return path
 
 
