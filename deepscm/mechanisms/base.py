@@ -36,6 +36,8 @@ class Mechanism(Described, nn.Module, abc.ABC):
             "amortised" (an encoder), or "none".
         density: what `log_prob` returns: the "exact" log density, a lower "bound", or "none".
         assumption: what a counterfactual answer takes for granted about this mechanism.
+        residual: noise parts that only carry what the rest of the mechanism left unexplained, such as a VAE's pixel
+            noise. Evaluations may scale them by a stated temperature; queries never do.
         variable: the variable it produces, once bound.
         parents: the variables it reads, by the mechanism's own names, once bound.
     """
@@ -43,6 +45,7 @@ class Mechanism(Described, nn.Module, abc.ABC):
     abduction: Abduction = "none"
     density: Density = "none"
     assumption: ClassVar[str] = ""
+    residual: ClassVar[tuple[str, ...]] = ()
     variable: Variable
     parents: dict[str, Variable]
 

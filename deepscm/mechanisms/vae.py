@@ -59,6 +59,7 @@ class VAE(Mechanism):
     abduction: Abduction = "amortised"
     density: Density = "bound"
     assumption = "the encoder's normal stands for the posterior of the latent noise; pixels are independent given it"
+    residual = ("u",)
     offset: Tensor
 
     def __init__(
