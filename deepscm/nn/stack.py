@@ -117,8 +117,8 @@ class Fold:
         """Output `(C, height, width)`."""
         channels, left = divmod(math.prod(given), self.height * self.width)
         if left:
-            raise MechanismError(f"{math.prod(given)} features cannot be folded into {self.height}x{self.width}; give a "
-                                 "multiple.")
+            raise MechanismError(f"{math.prod(given)} features cannot be folded into {self.height}x{self.width}; "
+                                 "give a multiple of it.")
         return (channels, self.height, self.width)
 
     def modules(self, given: Shape) -> list[nn.Module]:
