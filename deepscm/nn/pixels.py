@@ -56,8 +56,12 @@ class Pixels(abc.ABC):
         return (y + 1) * (self.range / 2) + self.low
 
     def dequantise(self, x: Tensor) -> Tensor:
-        """`x` plus uniform noise of one grey value, from torch's global generator (training only)."""
-        return x + torch.rand_like(x) * self.step
+        """`x` plus uniform noise within half a grey value, from torch's global generator (training only).
+
+        Centred, so that a grey value is the middle of its interval and reconstructions estimate it without bias;
+        DeepSCM's released code adds U(0, 1), whose reconstructions lie half a grey value too high.
+        """
+        return x + (torch.rand_like(x) - 0.5) * self.step
 
     def split(self, parameters: Tensor) -> tuple[Tensor, Tensor | float]:
         """Location `(..., C, H, W)` and log standard deviation, a tensor if it is learned."""
@@ -110,15 +114,15 @@ class Gaussian(Pixels):
 
 
 class LogitNormal(Pixels):
-    """A normal on RealNVP's scale, `logit(alpha + (1 - alpha) x / 256)` (Dinh et al., 2017), as in DeepSCM, Eq. A.4.
+    """A normal on RealNVP's scale, `logit(alpha + (1 - alpha) (x + 1/2) / 256)` (Dinh et al., 2017), as in DeepSCM.
 
-    `x` counts grey values from the nominal lower bound. Values that the map cannot reach (below -13.5 or above 256 for
-    alpha = 0.05) are moved to its end.
+    `x` counts grey values from the nominal lower bound, each the middle of an interval of width 1 (Eq. A.4 has its lower
+    end). Values that the map cannot reach (below -14 or above 255.5 for alpha = 0.05) are moved to its end.
 
     Example:
         >>> pixels = LogitNormal(Image(1, 1, 1))
         >>> round(pixels.forward(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)).item(), 2)
-        121.26
+        120.76
     """
 
     def __init__(self, image: Image, log_variance: float | None = -5.0, alpha: float = 0.05) -> None:
@@ -127,11 +131,12 @@ class LogitNormal(Pixels):
             raise MechanismError(f"alpha={alpha} came; a number between 0 and 1 is expected, such as 0.05.")
         self.alpha = alpha
         self.slope = (1 - alpha) / (LEVELS * self.step)
+        self.edge = self.low - 0.5 * self.step
 
     def unit(self, x: Tensor) -> Tensor:
         """`x` in (0, 1)."""
         tiny = torch.finfo(x.dtype).eps
-        return ((x - self.low) * self.slope + self.alpha).clamp(tiny, 1 - tiny)
+        return ((x - self.edge) * self.slope + self.alpha).clamp(tiny, 1 - tiny)
 
     def location(self, x: Tensor) -> Tensor:
         return torch.logit(self.unit(x))
@@ -150,7 +155,7 @@ class LogitNormal(Pixels):
 
     def forward(self, u: Tensor, parameters: Tensor) -> Tensor:
         location, log_scale = self.split(parameters)
-        return (torch.sigmoid(location + exp(log_scale) * u) - self.alpha) / self.slope + self.low
+        return (torch.sigmoid(location + exp(log_scale) * u) - self.alpha) / self.slope + self.edge
 
 
 class Discretised(Pixels):
