@@ -1,8 +1,8 @@
 """Objects as plain JSON, and back: what a checkpoint's `scm.json` is made of.
 
-A class that derives from `Described` records the arguments it was made with. `describe` turns them into JSON values,
-`rebuild` calls the class again. Nothing else is ever executed: a class or function is imported only when its module
-belongs to deepscm or was named in `trust`.
+A class that derives from `Described` records the arguments it was made with; a dataclass has them as its fields.
+`describe` turns them into JSON values, `rebuild` calls the class again. Nothing else is ever executed: a class or
+function is imported only when its module belongs to deepscm or was named in `trust`.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ def describe(value: Any) -> Any:
         return {"items": [[key, item] for key, item in plain.items()]} if set(plain) in _RESERVED else plain
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
-    if isinstance(value, Described):
-        return {"class": path(type(value)), "arguments": {k: describe(v) for k, v in value.arguments.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
         return {"class": path(type(value)), "arguments": fields}
+    if isinstance(value, Described):
+        return {"class": path(type(value)), "arguments": {k: describe(v) for k, v in value.arguments.items()}}
     if callable(value) and getattr(value, "__qualname__", "<").isidentifier() and isinstance(value.__module__, str):
         return {"function": path(value)}
     raise CheckpointError(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepscm.errors import CapabilityError, MechanismError
 from deepscm.mechanisms.base import Mechanism
-from deepscm.spec import describe, rebuild
+from deepscm.spec import Described, describe, rebuild
 from deepscm.streams import Streams
 from deepscm.variables import Categorical, Image, Real, Variable
 from tests.statistics import correlation, distribution_function, grid, ks, narrower
@@ -317,7 +317,7 @@ def survives_a_checkpoint(case: Case) -> None:
     mechanism = ready(case)
     value, parents = rows_of(case, mechanism, 6)
     written = json.loads(json.dumps(describe(mechanism)))
-    fresh = rebuild(written, trust=("tests",), kinds=(Mechanism,))
+    fresh = rebuild(written, trust=("tests",), kinds=(Described,))
     fresh.bind(case.variable, case.parents)
     fresh.to(torch.float64).eval().load_state_dict(mechanism.state_dict())
     assert bool(fresh.prepared)

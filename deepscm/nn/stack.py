@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from deepscm.errors import MechanismError
+from deepscm.spec import Described
 
 Shape = tuple[int, ...]
 
@@ -16,7 +17,7 @@ ACTIVATIONS = ("relu", "leaky_relu", "silu", "tanh", "sigmoid")
 
 
 @dataclasses.dataclass(frozen=True)
-class Conv:
+class Conv(Described):
     """A convolution, or a transposed one, optionally after nearest-neighbour upsampling.
 
     Args:
@@ -66,7 +67,7 @@ class Conv:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense:
+class Dense(Described):
     """A linear layer; an image before it is flattened.
 
     Args:
@@ -94,7 +95,7 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pool:
+class Pool(Described):
     """The mean over all pixels of every channel."""
 
     def shape(self, given: Shape) -> Shape:
@@ -107,7 +108,7 @@ class Pool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fold:
+class Fold(Described):
     """Features as an image of the given height and width."""
 
     height: int
