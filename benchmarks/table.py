@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deepscm.io import atomic
+from deepscm import atomic
 
 RESULTS = Path(__file__).parent / "results"
 

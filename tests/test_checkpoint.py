@@ -19,10 +19,10 @@ from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 from torch import Tensor, nn
 
-from deepscm import SCM, Categorical, Image, Node, Real
+from deepscm import SCM, Categorical, Image, Node, Real, atomic
 from deepscm.errors import CheckpointError, DeviceError
 from deepscm.inference.recognition import Recognition
-from deepscm.io import atomic, checkpoint
+from deepscm.io import checkpoint
 from deepscm.mechanisms import VAE, AdditiveNoise, Empirical, Flow, GumbelMax, LocationScale
 from deepscm.mechanisms.base import Mechanism
 from deepscm.noise import Normal

@@ -86,7 +86,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """As `write_text`, for bytes."""
-    from deepscm.io import atomic
+    from deepscm import atomic
 
     atomic.publish(path, data)
 

@@ -6,7 +6,6 @@ import gzip
 import math
 import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscm import atomic
 from deepscm.errors import DataError, FormatError
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -27,6 +27,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         FormatError: the file cannot be read, or it is no complete IDX file.
 
     Example:
+        >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
         >>> write_idx(Path(folder.name) / "a.idx.gz", np.eye(2, dtype=np.uint8))
         >>> read_idx(Path(folder.name) / "a.idx.gz").tolist()
@@ -84,16 +85,6 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file by way of a temporary one in the same folder: it appears complete or not at all."""
+    """Write a file in one step, and its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    atomic.write(path, data)

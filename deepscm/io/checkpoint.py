@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import deepscm
+from deepscm import atomic
 from deepscm.errors import CheckpointError, DeviceError
-from deepscm.io import atomic, weights
+from deepscm.io import weights
 from deepscm.mechanisms.base import Mechanism
 from deepscm.noise import Noise
 from deepscm.scm import SCM, Node

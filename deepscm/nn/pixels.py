@@ -116,8 +116,8 @@ class Gaussian(Pixels):
 class LogitNormal(Pixels):
     """A normal on RealNVP's scale, `logit(alpha + (1 - alpha) (x + 1/2) / 256)` (Dinh et al., 2017), as in DeepSCM.
 
-    `x` counts grey values from the nominal lower bound, each the middle of an interval of width 1 (Eq. A.4 has its lower
-    end). Values that the map cannot reach (below -14 or above 255.5 for alpha = 0.05) are moved to its end.
+    `x` counts grey values from the nominal lower bound, each the middle of an interval of width 1 (in Eq. A.4, its
+    lower end). Values that the map cannot reach (below -14 or above 255.5 for alpha = 0.05) are moved to its end.
 
     Example:
         >>> pixels = LogitNormal(Image(1, 1, 1))

@@ -182,7 +182,7 @@ def save(figure: PlainFigure, path: str | Path, resolution: int = RESOLUTION) ->
         DataError: an ending that is none of png, pdf, svg.
         CheckpointError: no permission, no space.
     """
-    from deepscm.io import atomic
+    from deepscm import atomic
 
     path = Path(path)
     kind = path.suffix.lower().lstrip(".")

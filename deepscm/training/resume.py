@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from deepscm import atomic
 from deepscm.errors import TrainingError
-from deepscm.io import atomic
 
 SCHEMA = 1
 LAST = "resume.safetensors"
