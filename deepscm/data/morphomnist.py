@@ -9,11 +9,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +34,7 @@ from deepscm.data.truth import (
     sample_covariates,
     true_counterfactual,
 )
+from deepscm.data.workers import spread
 from deepscm.errors import DataError
 
 __all__ = [
@@ -67,30 +65,6 @@ _CHUNK = 128
 
 def _render_chunk(job: tuple[Array, Array, Array]) -> Array:
     return render(*job)
-
-
-def _start_worker() -> None:
-    """Use one thread, since workers share the cores, and end with the parent even if that is killed."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _results(jobs: list[tuple[Array, Array, Array]], workers: int) -> Iterator[Array]:
-    if workers <= 1:
-        yield from map(_render_chunk, jobs)
-        return
-    # Spawned, since a fork would copy locks that torch's threads may hold.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-        yield from pool.map(_render_chunk, jobs)
 
 
 def generate(
@@ -134,7 +108,7 @@ def generate(
     count = workers or (1 if len(images) < 2000 else os.cpu_count() or 1)
     out = np.empty((len(images), 1, 28, 28), dtype=np.uint8)
     with tqdm(total=len(images), desc="MorphoMNIST", unit="image", disable=not progress) as bar:
-        for start, block in zip(cuts, _results(jobs, count), strict=True):
+        for start, block in zip(cuts, spread(_render_chunk, jobs, count), strict=True):
             out[start : start + len(block), 0] = block
             bar.update(len(block))
     columns: dict[str, Array] = {"thickness": thickness, "intensity": intensity}
