@@ -16,6 +16,7 @@ from deepscm.mechanisms.empirical import Empirical
 from deepscm.mechanisms.flow import Flow
 from deepscm.mechanisms.gumbel_max import GumbelMax
 from deepscm.mechanisms.vae import VAE
+from deepscm.nn.stack import Conv, Dense, Pool
 from deepscm.streams import Generator
 from deepscm.variables import Binary, Categorical, Image, Real
 from tests.awkward import Implicit, Latent, ParentPrior, either, total
@@ -37,6 +38,7 @@ NOT_DISCRETE = (Real(), Image(1, 2, 2))
 NOT_CONTINUOUS = (Categorical(3), Image(1, 2, 2))
 NOT_IMAGES = (Real(), Categorical(3), Image(1, 1, 4))
 TINY: dict[str, Any] = {"latent": 2, "channels": (3,), "features": 4, "hidden": (6,), "particles": 2}
+TRUNK = (Conv(3, 3, 2, 1, norm=True, activation="leaky_relu"), Pool(), Dense(4, norm=True, dropout=0.2))
 
 CASES = [
     Case("additive-root", AdditiveNoise, Real(), refused=NOT_REAL),
@@ -44,6 +46,8 @@ CASES = [
     Case("additive-network", lambda: AdditiveNoise(hidden=[8]), Real(), {**MIXED, "d": Real(2)}),
     Case("additive-vector", lambda: AdditiveNoise(noise="logistic"), Real(2), MIXED),
     Case("additive-image", lambda: AdditiveNoise(hidden=[4]), Real(), {"i": Image(1, 3, 3)}),
+    Case("additive-trunk", lambda: AdditiveNoise(trunk=TRUNK), Real(2),
+         {**MIXED, "i": Image(1, 6, 5)}),
     Case("additive-uniform", lambda: AdditiveNoise(noise="uniform"), Real(), MIXED),
     Case("additive-gumbel", lambda: AdditiveNoise(noise="gumbel"), Real(), {"a": Real()}),
     Case("additive-known", lambda: AdditiveNoise(weights={"a": 2.0, "c": [0.0, 1.0, -3.0]}, bias=0.3, scale=0.7),
@@ -54,6 +58,8 @@ CASES = [
     Case("location-scale-root", LocationScale, Real(), refused=NOT_REAL),
     Case("location-scale", lambda: LocationScale(hidden=[8]), Real(), MIXED, refused=NOT_REAL),
     Case("location-scale-vector", LocationScale, Real(3), {"a": Real(2)}),
+    Case("location-scale-trunk", lambda: LocationScale(hidden=[4], trunk=TRUNK), Real(),
+         {"i": Image(1, 6, 5), "j": Image(2, 4, 4), "a": Real()}),
     Case("flow-root", Flow, Real(), refused=NOT_CONTINUOUS),
     Case("flow-conditional", lambda: Flow(hidden=[8]), Real(), MIXED, refused=NOT_CONTINUOUS),
     Case("flow-linear-spline", lambda: Flow("linear_spline", hidden=[4]), Real(), {"a": Real()}),
@@ -66,6 +72,8 @@ CASES = [
     Case("gumbel-max-root", GumbelMax, Categorical(4), refused=NOT_DISCRETE),
     Case("gumbel-max-binary", GumbelMax, Binary(), MIXED, refused=NOT_DISCRETE),
     Case("gumbel-max-network", lambda: GumbelMax(hidden=[8]), Categorical(5), MIXED),
+    Case("gumbel-max-trunk", lambda: GumbelMax(hidden=[4], trunk=TRUNK), Categorical(5),
+         {"i": Image(1, 6, 5), **MIXED}),
     Case("gumbel-max-known", lambda: GumbelMax(probabilities=[0.2, 0.7]), Binary(), {"a": Binary()}),
     Case("deterministic", lambda: Deterministic(total), Real(), {"a": Real(), "b": Real()}, any_value=False),
     Case("deterministic-discrete", lambda: Deterministic(either), Binary(), {"a": Binary(), "b": Binary()},

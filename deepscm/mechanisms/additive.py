@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from deepscm.errors import MechanismError
+from deepscm.errors import CapabilityError, MechanismError
 from deepscm.mechanisms.base import Mechanism, Values
 from deepscm.nn.constants import Constants
 from deepscm.nn.context import Context, Standardiser, width
 from deepscm.nn.network import ACTIVATIONS, perceptron
+from deepscm.nn.stack import Layer
 from deepscm.noise import Gumbel, Logistic, Noise, Normal, Uniform
 from deepscm.streams import Generator
 from deepscm.variables import Real, Variable
@@ -41,7 +42,10 @@ class LocationFamily(Mechanism):
     abduction = "exact"
     density = "exact"
 
-    def __init__(self, noise: NoiseName, hidden: Sequence[int], activation: str, ignore_bounds: bool) -> None:
+    def __init__(
+        self, noise: NoiseName, hidden: Sequence[int], activation: str, ignore_bounds: bool,
+        trunk: Sequence[Layer] | None,
+    ) -> None:
         super().__init__()
         if noise not in NOISES:
             raise MechanismError(f"noise={noise!r} came; one of {', '.join(NOISES)} is expected.")
@@ -50,10 +54,19 @@ class LocationFamily(Mechanism):
         self.kind, self.noise_mean, self.noise_spread = NOISES[noise]
         self.hidden, self.activation = tuple(hidden), activation
         self.ignore_bounds = ignore_bounds
+        self.trunk = None if trunk is None else tuple(trunk)
 
     @abc.abstractmethod
     def location_scale(self, parents: Values) -> tuple[Tensor, Tensor]:
         """Location and scale in data units, each `(N, *shape)` or broadcastable to it."""
+
+    @abc.abstractmethod
+    def stretch(self, factor: float) -> None:
+        """Multiply the scale by a factor, for good; the location stays.
+
+        Raises:
+            CapabilityError: a known scale, which stays as it is.
+        """
 
     def build(self) -> None:
         variable, name = self.variable, type(self).__name__
@@ -126,6 +139,8 @@ class AdditiveNoise(LocationFamily):
         bias: known constant, a number or one for each element.
         scale: known sigma, positive, a number or one for each element.
         ignore_bounds: accept a `Real` with bounds, which draws may then leave.
+        trunk: rows of a table (`deepscm.nn.stack`): the network that turns image parents into features, which join
+            the other parents before the hidden layers; None for the pixels themselves.
 
     Raises:
         MechanismError: settings that contradict each other; when bound, a variable that is no `Real`, bounds (unless
@@ -149,17 +164,19 @@ class AdditiveNoise(LocationFamily):
         bias: float | Sequence[float] | None = None,
         scale: float | Sequence[float] | None = None,
         ignore_bounds: bool = False,
+        trunk: Sequence[Layer] | None = None,
     ) -> None:
-        super().__init__(noise, hidden, activation, ignore_bounds)
-        if weights is not None and self.hidden:
-            raise MechanismError(f"weights and hidden={self.hidden} came; known weights make f linear: give one.")
+        super().__init__(noise, hidden, activation, ignore_bounds, trunk)
+        if weights is not None and (self.hidden or self.trunk):
+            raise MechanismError(f"weights and {f'hidden={self.hidden}' if self.hidden else 'a trunk'} came; known "
+                                 "weights make f linear: give one.")
         self.weights = None if weights is None else dict(weights)
         self.bias, self.scale = bias, scale
 
     def build(self) -> None:
         super().build()
         known = {"bias": self._elements("bias", self.bias), "scale": self._elements("scale", self.scale)}
-        self.context: Context | None = Context(self.parents) if self.parents else None
+        self.context: Context | None = Context(self.parents, trunk=self.trunk) if self.parents else None
         self.network: nn.Module | None = None
         if self.weights is not None:
             self._check_names(self.weights)
@@ -197,16 +214,24 @@ class AdditiveNoise(LocationFamily):
         start: Tensor | None = None
         if self.context is not None and isinstance(self.network, nn.Sequential):
             self.context.fit(parents)
-            if not self.hidden:
+            if not self.hidden and self.trunk is None:
                 start = _least_squares(self.network, self.context(parents), self._standard(rest))
         elif "bias" not in self.known:
             start = self.constant.zero_()
         if "scale" not in self.known:
-            apart = self._standard(value - self.location(parents) + self.scaler.centre)
+            # A trunk is not run over all images here: it starts at the marginal distribution.
+            apart = self._standard(value if self.trunk else value - self.location(parents) + self.scaler.centre)
             self.log_scale.copy_((apart.std(0, correction=0) / self.noise_spread).clamp(min=_SCALE_FLOOR).log())
         if start is not None:
             _, scale = self.location_scale(parents)
             start -= self.noise_mean * (scale / self.scaler.spread).reshape(start.shape)
+
+    def stretch(self, factor: float) -> None:
+        if "scale" in self.known:
+            raise CapabilityError("AdditiveNoise has a known scale, which stays as it is; calibrate a mechanism that "
+                                  "learned it.")
+        with torch.no_grad():
+            self.log_scale.add_(math.log(factor))
 
     def _standard(self, value: Tensor) -> Tensor:
         return ((value - self.scaler.centre) / self.scaler.spread).double()
@@ -257,6 +282,7 @@ class LocationScale(LocationFamily):
         noise: as in `AdditiveNoise`.
         activation: as in `AdditiveNoise`.
         ignore_bounds: as in `AdditiveNoise`.
+        trunk: as in `AdditiveNoise`.
 
     Raises:
         MechanismError: as in `AdditiveNoise`.
@@ -277,13 +303,14 @@ class LocationScale(LocationFamily):
         noise: NoiseName = "normal",
         activation: str = "silu",
         ignore_bounds: bool = False,
+        trunk: Sequence[Layer] | None = None,
     ) -> None:
-        super().__init__(noise, hidden, activation, ignore_bounds)
+        super().__init__(noise, hidden, activation, ignore_bounds, trunk)
 
     def build(self) -> None:
         super().build()
         if self.parents:
-            self.context = Context(self.parents)
+            self.context = Context(self.parents, trunk=self.trunk)
             self.network = perceptron(self.context.size, 2 * self.size, self.hidden, self.activation)
             _silence(self.network)
         else:
@@ -294,6 +321,13 @@ class LocationScale(LocationFamily):
         location, raw = (half.reshape(len(both), *self.variable.shape) for half in both.chunk(2, 1))
         positive = nn.functional.softplus(raw + _UNIT) + _SCALE_FLOOR
         return self.scaler.centre + self.scaler.spread * location, self.scaler.spread * positive
+
+    def stretch(self, factor: float) -> None:
+        with torch.no_grad():
+            # The spread multiplies both; what it does to the location is taken back in the layer that says it.
+            self.scaler.spread *= factor
+            for parameter in self.network[-1].parameters() if self.parents else [self.constant.T]:
+                parameter[: self.size].div_(factor)
 
     def standardise(self, value: Tensor, parents: Values) -> None:
         """Fit the standardisers of the value and of `Real` parents."""

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepscm.errors import MechanismError
+from deepscm.errors import CapabilityError, MechanismError
 from deepscm.mechanisms.base import Mechanism, Values
 from deepscm.nn.constants import Constants
 from deepscm.nn.context import Context
 from deepscm.nn.network import ACTIVATIONS, perceptron
+from deepscm.nn.stack import Layer
 from deepscm.noise import Gumbel, Noise
 from deepscm.streams import Generator
 from deepscm.variables import Binary, Categorical
@@ -36,6 +37,8 @@ class GumbelMax(Mechanism):
         probabilities: known probabilities, kept as they are, in float64. Shape `(K,)` for a root; with discrete
             parents, `(K1, K2, ..., K)`, an axis for each parent in the order they are declared. For a `Binary` the last
             axis may be left out: the numbers are then P(x = 1).
+        trunk: rows of a table (`deepscm.nn.stack`): the network that turns image parents into features, which join
+            the other parents before the hidden layers; None for the pixels themselves.
 
     Raises:
         MechanismError: when bound, a variable that is not discrete, probabilities that do not fit or do not sum to 1.
@@ -54,13 +57,21 @@ class GumbelMax(Mechanism):
         "models that fit equally well"
     )
 
-    def __init__(self, hidden: Sequence[int] = (), activation: str = "silu", probabilities: Any = None) -> None:
+    def __init__(
+        self,
+        hidden: Sequence[int] = (),
+        activation: str = "silu",
+        probabilities: Any = None,
+        trunk: Sequence[Layer] | None = None,
+    ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise MechanismError(f"activation={activation!r} came; one of {', '.join(ACTIVATIONS)} is expected.")
-        if hidden and probabilities is not None:
-            raise MechanismError(f"probabilities and hidden={tuple(hidden)} came; known probabilities need no network.")
+        if (hidden or trunk) and probabilities is not None:
+            raise MechanismError(f"probabilities and {f'hidden={tuple(hidden)}' if hidden else 'a trunk'} came; known "
+                                 "probabilities need no network.")
         self.hidden, self.activation, self.probabilities = tuple(hidden), activation, probabilities
+        self.trunk = None if trunk is None else tuple(trunk)
 
     def build(self) -> None:
         if not isinstance(self.variable, Categorical):
@@ -70,7 +81,7 @@ class GumbelMax(Mechanism):
         if self.probabilities is not None:
             self.known = Constants(table=self._table())
         elif self.parents:
-            self.context = Context(self.parents)
+            self.context = Context(self.parents, trunk=self.trunk)
             self.network = perceptron(self.context.size, self.classes, self.hidden, self.activation)
         else:
             self.constant = nn.Parameter(torch.zeros(self.classes))
@@ -96,6 +107,19 @@ class GumbelMax(Mechanism):
         assert isinstance(last, nn.Linear)
         last.weight.zero_()
         last.bias.copy_(start)
+
+    def temper(self, temperature: float) -> None:
+        """Divide the logits by a temperature, for good: above one the probabilities become less sure.
+
+        Raises:
+            CapabilityError: known probabilities, which stay as they are.
+        """
+        if self.probabilities is not None:
+            raise CapabilityError("GumbelMax has known probabilities, which no temperature changes; calibrate a "
+                                  "mechanism that was fitted.")
+        with torch.no_grad():
+            for parameter in self.network[-1].parameters() if self.parents else [self.constant]:
+                parameter.div_(temperature)
 
     def noise(self) -> dict[str, Noise]:
         return {"g": Gumbel((self.classes,))}

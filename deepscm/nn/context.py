@@ -1,14 +1,15 @@
-"""Parents as one feature vector: standardised numbers, one-hot categories, scaled pixels."""
+"""Parents as one feature vector: standardised numbers, one-hot categories, images by their pixels or a network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from deepscm.errors import ConfigurationError
+from deepscm.errors import ConfigurationError, MechanismError, TrainingError
+from deepscm.nn.stack import Layer, stack
 from deepscm.variables import Binary, Categorical, Image, Real, Variable
 
 SCALES = ("standard", "unconstrained")
@@ -69,6 +70,11 @@ class Context(nn.Module):
     Args:
         parents: the parents' variables.
         scale: how `Real` parents enter, "standard" or "unconstrained" (see `Standardiser`).
+        trunk: the network, as rows of a table (`deepscm.nn.stack`), that turns each image, scaled to [-1, 1], into
+            features; every image parent has its own. Without it the pixels themselves enter.
+
+    Raises:
+        MechanismError: a trunk that fits no image of that size, or no image among the parents.
 
     Example:
         >>> c = Context({"sex": Binary(), "age": Real()})
@@ -76,39 +82,73 @@ class Context(nn.Module):
         tensor([[1.0000, 0.5000]])
     """
 
-    def __init__(self, parents: Mapping[str, Variable], scale: str = "standard") -> None:
+    def __init__(
+        self, parents: Mapping[str, Variable], scale: str = "standard", trunk: Sequence[Layer] | None = None
+    ) -> None:
         super().__init__()
         self.parents = dict(parents)
         self.standardisers = nn.ModuleList(
             Standardiser(v, scale) for v in self.parents.values() if isinstance(v, Real)
         )
-        self.size = sum(width(v) for v in self.parents.values())
+        widths = {name: width(v) for name, v in self.parents.items()}
+        self.trunks = nn.ModuleList()
+        if trunk is not None:
+            for name, (network, shape) in _networks(self.parents, trunk).items():
+                self.trunks.append(network)
+                widths[name] = math.prod(shape)
+        self.normalised = any(getattr(row, "norm", False) for row in trunk or ())
+        self.size = sum(widths.values())
         self.unit: Tensor
         self.register_buffer("unit", torch.ones(()), persistent=False)  # knows the floating type without `Real` parents
 
     def fit(self, parents: Mapping[str, Tensor]) -> None:
         """Fit the standardisers of `Real` parents."""
-        real = [name for name, v in self.parents.items() if isinstance(v, Real)]
-        for name, standardiser in zip(real, self.standardisers, strict=True):
-            standardiser.fit(parents[name])  # type: ignore[operator]
+        for name, variable in self.parents.items():
+            if isinstance(variable, Real):
+                self._part(self.standardisers, name).fit(parents[name])  # type: ignore[operator]
 
     def forward(self, parents: Mapping[str, Tensor]) -> Tensor:
-        """Features `(N, size)`; needs at least one parent."""
-        standardisers = iter(self.standardisers)
-        dtype = self.unit.dtype
-        columns = []
-        for name, variable in self.parents.items():
-            value = parents[name]
-            if isinstance(variable, Real):
-                feature = next(standardisers)(value)
-            elif isinstance(variable, Categorical) and not isinstance(variable, Binary):
-                feature = torch.nn.functional.one_hot(value, variable.size).to(dtype)
-            elif isinstance(variable, Image):
-                feature = (value.to(dtype) - variable.low) * (2 / (variable.high - variable.low)) - 1
-            else:
-                feature = value.to(dtype)
-            columns.append(feature.flatten(1) if feature.ndim > 1 else feature[:, None])
+        """Features `(N, size)`; needs at least one parent.
+
+        Raises:
+            TrainingError: one row in training mode, where batch normalisation in the trunk needs several.
+        """
+        columns = [self.feature(name, parents[name]) for name in self.parents]
         return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+
+    def feature(self, name: str, value: Tensor) -> Tensor:
+        """What one parent contributes, `(N, width)`."""
+        variable, dtype = self.parents[name], self.unit.dtype
+        if isinstance(variable, Real):
+            value = self._part(self.standardisers, name)(value)
+        elif isinstance(variable, Categorical) and not isinstance(variable, Binary):
+            value = torch.nn.functional.one_hot(value, variable.size).to(dtype)
+        elif isinstance(variable, Image):
+            value = (value.to(dtype) - variable.low) * (2 / (variable.high - variable.low)) - 1
+            if self.trunks:
+                self._require_rows(len(value))
+                value = self._part(self.trunks, name)(value)
+        else:
+            value = value.to(dtype)
+        return value.flatten(1) if value.ndim > 1 else value[:, None]
+
+    def _part(self, modules: nn.ModuleList, name: str) -> nn.Module:
+        """The parent's own module, among those of parents of its kind."""
+        kind = Real if modules is self.standardisers else Image
+        return modules[[own for own, v in self.parents.items() if isinstance(v, kind)].index(name)]
+
+    def _require_rows(self, rows: int) -> None:
+        if self.training and self.normalised and rows < 2:
+            raise TrainingError(f"a batch of {rows} row came in training mode; batch normalisation needs at least two. "
+                                "Give a larger batch_size, or call .eval() to predict.")
+
+
+def _networks(parents: Mapping[str, Variable], trunk: Sequence[Layer]) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    made = {name: stack(trunk, v.shape) for name, v in parents.items() if isinstance(v, Image)}
+    if not made:
+        raise MechanismError(f"a trunk of {len(trunk)} rows came, but none of the parents {list(parents)} is an image; "
+                             "leave it out, or use hidden=... for other parents.")
+    return dict(made)
 
 
 def width(variable: Variable) -> int:
