@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.digit_classifier import classifier, predict
 from benchmarks.morphomnist_runs import RUNS, trained
 from benchmarks.table import publish
-from deepscm import SCM, Record
+from deepscm import SCM, Record, metrics
 from deepscm.data import morphomnist as source
 
 Array = NDArray[Any]
@@ -61,20 +61,10 @@ def measured(images: Array, targets: dict[str, Array]) -> dict[str, Any]:
 
 
 def to_truth(samples: Array, truth: Array) -> dict[str, Any]:
-    """Pixel errors of `(S, N, 1, 28, 28)` samples against the truth `(N, 1, 28, 28)`, grey levels.
-
-    The energy score is E|X - y| - E|X - X'| / 2 with the root mean square over pixels as norm: it is lowest in
-    expectation for the true distribution, while the error of the mean rewards blur.
-    """
-    samples, truth = np.clip(samples, 0, 255).astype(np.float64), truth.astype(np.float64)
-    per_sample = np.abs(samples - truth).mean((0, 2, 3, 4))
-    of_mean = np.abs(samples.mean(0) - truth).mean((1, 2, 3))
-    distance = np.sqrt(((samples - truth) ** 2).mean((2, 3, 4))).mean(0)
-    count, spread = len(samples), np.zeros(len(truth))
-    for shift in range(1, count):  # all pairs, one rotation at a time, to bound memory
-        spread += np.sqrt(((samples - np.roll(samples, shift, 0)) ** 2).mean((2, 3, 4))).mean(0)
-    score = distance - spread / (2 * max(count - 1, 1))
-    return dict(zip(COLUMNS[6:12], (*mean_pm(per_sample), *mean_pm(of_mean), *mean_pm(score)), strict=True))
+    """Pixel errors of `(S, N, 1, 28, 28)` samples against the truth `(N, 1, 28, 28)`, grey levels (0..255, clipped)."""
+    errors = metrics.to_truth(samples, truth.astype(np.float64), low=0, high=255)
+    estimates = [metrics.mean(values) for values in errors]
+    return dict(zip(COLUMNS[6:12], (x for e in estimates for x in (e.value, e.half)), strict=True))
 
 
 def cooled(record: Record, temperature: float = 0.1) -> Record:
