@@ -14,6 +14,7 @@ from deepscm.mechanisms.base import Mechanism, Values
 from deepscm.mechanisms.deterministic import Deterministic
 from deepscm.mechanisms.empirical import Empirical
 from deepscm.mechanisms.flow import Flow
+from deepscm.mechanisms.gan import GAN
 from deepscm.mechanisms.gumbel_max import GumbelMax
 from deepscm.mechanisms.vae import VAE
 from deepscm.nn.stack import Conv, Dense, Pool
@@ -89,6 +90,12 @@ CASES = [
     Case("vae-discretised", lambda: VAE(likelihood="discretised", **TINY), Image(1, 4, 4), MIXED, reproduces=True,
          any_value=False),
     Case("vae-root", lambda: VAE(scale="unconstrained", **TINY), Image(1, 4, 4, high=1.0), reproduces=True),
+    Case("gan", lambda: GAN.compact(latent=2, channels=(3,), hidden=4), Image(1, 4, 5), MIXED, refused=NOT_IMAGES[:2]),
+    Case("gan-root", lambda: GAN.compact(latent=3, channels=(2, 3), hidden=4), Image(2, 5, 7, low=-1, high=1)),
+    Case("gan-tables", lambda: GAN(4, encoder=[Conv(4, 3, 2, 1, norm=True), Conv(4, 2, activation=None)],
+                                   generator=[Conv(5, 2, transposed=True, norm=True),
+                                              Conv(1, 2, 2, transposed=True, activation="sigmoid")], canvas=(4, 4)),
+         Image(1, 3, 4, high=1.0), {"a": Real(2)}),
     Case("awkward-implicit", Implicit, Real(), {"a": Real()}),
     Case("awkward-latent", Latent, Real(2)),
     Case("awkward-parent-prior", ParentPrior, Real(), {"a": Real()}),

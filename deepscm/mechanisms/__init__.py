@@ -11,6 +11,7 @@ _HOMES = {
     "deterministic": ("Deterministic",),
     "empirical": ("Empirical",),
     "flow": ("Flow",),
+    "gan": ("GAN",),
     "gumbel_max": ("GumbelMax",),
     "vae": ("VAE",),
 }
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from deepscm.mechanisms.deterministic import Deterministic as Deterministic
     from deepscm.mechanisms.empirical import Empirical as Empirical
     from deepscm.mechanisms.flow import Flow as Flow
+    from deepscm.mechanisms.gan import GAN as GAN
     from deepscm.mechanisms.gumbel_max import GumbelMax as GumbelMax
     from deepscm.mechanisms.vae import VAE as VAE
 
