@@ -109,7 +109,7 @@ def _thickness_grid() -> tuple[Array, Array]:
     return t, log_prob_thickness(t) + np.log(edges[1] - edges[0])
 
 
-def _new_value(action: Any, natural: Array, name: str) -> Array:
+def new_value(action: Any, natural: Array, name: str) -> Array:
     """What an intervention makes of the value that the variable has in that world, float64 `(N,)`."""
     value = action(torch.from_numpy(natural)) if callable(action) else action
     array = np.asarray(value, dtype=np.float64)
@@ -156,12 +156,12 @@ def true_counterfactual(rows: Mapping[str, Any], do: Mapping[str, Any]) -> dict[
     if missing:
         raise DataError(f"rows: {missing} are missing; thickness, intensity, digit, image and source are expected.")
     t, i = (np.atleast_1d(np.asarray(rows[name], dtype=np.float64)) for name in ("thickness", "intensity"))
-    new_t = _new_value(do["thickness"], t, "thickness") if "thickness" in do else t
+    new_t = new_value(do["thickness"], t, "thickness") if "thickness" in do else t
     moved = new_t != t
     natural_i = i.copy()
     if moved.any():
         natural_i[moved] = intensity_of(new_t[moved], intensity_noise(t[moved], i[moved]))
-    new_i = _new_value(do["intensity"], natural_i, "intensity") if "intensity" in do else natural_i
+    new_i = new_value(do["intensity"], natural_i, "intensity") if "intensity" in do else natural_i
     image = np.array(np.asarray(rows["image"], dtype=np.uint8).reshape(len(t), 1, 28, 28))
     changed = moved | (new_i != i)
     if changed.any():
