@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from deepscm.data import source
 from deepscm.data.celeba_images import decoded, find_images
-from deepscm.data.celeba_labels import Labels, has_labels, read_labels
+from deepscm.data.celeba_labels import PARTS, Labels, has_labels, read_labels
 from deepscm.errors import DataError, NotFoundError
 
-__all__ = ["Faces", "Labels", "labels", "load"]
+__all__ = ["PARTS", "Faces", "Labels", "labels", "load"]
 
 Array = NDArray[Any]
 Part = Literal["train", "validation", "test"]
