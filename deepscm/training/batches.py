@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from deepscm.errors import DataError
 from deepscm.scm import SCM
+from deepscm.training.sampling import Augment, Sampled
 from deepscm.variables import Image, Variable
 
 
@@ -75,10 +77,16 @@ class Batches:
         table: the data.
         size: most rows in a batch, over all processes.
         seed: of the order; None for the table's own order, as validation has it.
+        weights: probability of each row, `(N,)`; rows are then drawn with replacement.
+        augment: changes of the image columns named in `images`.
     """
 
-    def __init__(self, table: Table, size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, table: Table, size: int, seed: int | None = None, weights: Tensor | None = None,
+        augment: Augment | None = None, images: Sequence[str] = (),
+    ) -> None:
         self.table, self.size, self.seed, self.epoch = table, size, seed, 0
+        self.weights, self.augment, self.images = weights, augment, tuple(images)
         self.rank, self.processes = 0, 1
 
     def share(self, rank: int, processes: int) -> None:
@@ -92,11 +100,18 @@ class Batches:
         order = torch.arange(len(self.table))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
-            order = torch.randperm(len(self.table), generator=generator)
+            order = (torch.randperm(len(self.table), generator=generator) if self.weights is None else
+                     torch.multinomial(self.weights, len(self.table), replacement=True, generator=generator))
+        changes = torch.Generator().manual_seed(derive(self.seed, "augment", self.epoch))
         for batch in order.tensor_split(len(self)):
             # A batch with fewer rows than processes is given to all: none may stay without work.
             alone = len(batch) < self.processes
-            yield self.table.rows(batch if alone else batch[self.rank :: self.processes])
+            part = slice(None) if alone else slice(self.rank, None, self.processes)
+            rows = self.table.rows(batch[part])
+            if self.augment is not None:
+                moves = self.augment.draw(len(batch), changes)[part]
+                rows |= {name: self.augment.apply(rows[name], moves) for name in self.images}
+            yield rows
 
 
 class Stream:
@@ -157,11 +172,13 @@ Source = Batches | Stream
 def source(
     data: Any, scm: SCM, names: set[str], size: int, seed: int, where: str, *, shuffle: bool = True, workers: int = 0
 ) -> Source:
-    """Batches from a dict, a DataFrame, a Dataset or a DataLoader.
+    """Batches from a dict, a DataFrame, either of them `Sampled`, a Dataset or a DataLoader.
 
     Raises:
         DataError: another type, no rows, or columns that do not fit the model.
     """
+    if isinstance(data, Sampled):
+        return _sampled(data, scm, names, size, seed, where)
     if isinstance(data, Table):
         return Batches(data, size, seed if shuffle else None)
     if tabular(data):
@@ -179,6 +196,15 @@ def source(
         raise DataError(f"{where}: a {type(data).__name__} came; a dict of columns, a DataFrame, a torch Dataset or a "
                         "DataLoader of dicts is expected.")
     return Stream(loader, scm, names, seed, where)
+
+
+def _sampled(data: Sampled, scm: SCM, names: set[str], size: int, seed: int, where: str) -> Batches:
+    if not (isinstance(data.data, Table) or tabular(data.data)):
+        raise DataError(f"{where}: a {type(data.data).__name__} came to be balanced or augmented; a dict of columns or "
+                        "a DataFrame is expected. A DataLoader brings its own sampler.")
+    table = data.data if isinstance(data.data, Table) else Table.of(data.data, scm, names, where)
+    images = [name for name in table.columns if name in scm and isinstance(scm.variables[name], Image)]
+    return Batches(table, size, seed, data.weights(table.columns, where), data.augment, images)
 
 
 class Dealt:
@@ -210,6 +236,9 @@ def split(data: Any, share: float, scm: SCM, names: set[str], seed: int) -> tupl
     Raises:
         DataError: an impossible share, or data that cannot be split.
     """
+    if isinstance(data, Sampled):
+        rest, held_out = split(data.data, share, scm, names, seed)
+        return dataclasses.replace(data, data=rest), held_out
     if tabular(data):
         return Table.of(data, scm, names, "training data").split(share, seed)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
