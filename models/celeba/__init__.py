@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deepscm import SCM, Binary, Image, Node
+from deepscm.errors import ConfigurationError
 from deepscm.mechanisms import GumbelMax, Mechanism
 
 Graph = Literal["simple", "complex"]
@@ -128,13 +129,22 @@ def _vae(config: Config) -> Mechanism:
 def _hvae(config: Config) -> Mechanism:
     from deepscm.mechanisms import HVAE
 
-    return HVAE.celeba(beta=config.beta) if config.paper else HVAE.compact(beta=config.beta)
+    if config.paper:
+        return HVAE.celeba(beta=config.beta)
+    # One resolution more than the small network for digits, and half as many blocks at the fine ones.
+    sizes: dict[str, Any] = {"resolutions": (1, 4, 8, 16, 32, 64), "widths": (128, 96, 64, 32, 16, 8),
+                             "blocks": (3, 3, 2, 1, 1, 1), "latent": (16, 16, 8, 4, 2, 1)}
+    if config.size != 64:
+        raise ConfigurationError(f"size={config.size} came; the small HVAE here is made for images of 64x64.")
+    return HVAE.compact(beta=config.beta, **sizes)
 
 
 def _gan(config: Config) -> Mechanism:
     from deepscm.mechanisms import GAN
 
-    return GAN.celeba() if config.paper else GAN.compact()
+    if config.paper:
+        return GAN.celeba()
+    return GAN.compact(latent=config.latent, channels=config.channels, hidden=config.hidden[0])
 
 
 class Parts(Mapping[str, dict[str, Any]]):
@@ -174,6 +184,30 @@ def data(config: Config = variants["simple-vae-compact"], root: str | Path | Non
     return Parts(config, root)
 
 
+def objectives(config: Config = variants["simple-vae-compact"]) -> list[Any]:
+    """What trains the image where it is not the likelihood: the game of a GAN."""
+    if config.mechanism != "gan":
+        return []
+    from deepscm.nn.discriminator import Verdict
+    from deepscm.training.adversarial import Adversarial
+
+    if config.paper:
+        return [Adversarial("image", Verdict.celeba(), lr=config.lr)]
+    return [Adversarial("image", lr=config.lr, penalty=1.0)]
+
+
+def phases(config: Config = variants["simple-vae-compact"]) -> list[dict[str, Any]]:
+    """Options of one `scm.fit` after the other: `settings`, and for a GAN the fine-tuning of its encoder."""
+    first = settings(config)
+    if config.mechanism != "gan":
+        return [first]
+    from deepscm.training.adversarial import EncoderFineTuning
+
+    tuning = {"objectives": [EncoderFineTuning("image", lr=config.lr)], "nodes": ["image"],
+              "epochs": max(config.epochs // 2, 1)}
+    return [first, first | tuning]
+
+
 def settings(config: Config = variants["simple-vae-compact"]) -> dict[str, Any]:
     """Options for `scm.fit`."""
     labels = [name for name in GRAPHS[config.graph] if name != "image"]
@@ -184,6 +218,7 @@ def settings(config: Config = variants["simple-vae-compact"]) -> dict[str, Any]:
         "seed": config.seed,
         "lr": {"image": config.lr, **dict.fromkeys(labels, config.label_lr)},
         "schedule": config.schedule,
+        "objectives": objectives(config),
     }
 
 
@@ -212,12 +247,20 @@ def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["simpl
     return report
 
 
-def flips(columns: Mapping[str, Any], cause: str, effect: str, graph: Graph = "complex") -> Any:
+def flips(
+    columns: Mapping[str, Any], cause: str, effect: str, graph: Graph = "complex",
+    reference: Mapping[str, Any] | None = None,
+) -> Any:
     """Probability that a row's `effect` changes when its binary `cause` is turned over, `(N,)`.
 
     With two categories Gumbel-max is a threshold on one logistic noise, so an attribute that is 1 with probability p in
-    this world and p' in the other stays 1 with probability min(1, p' / p), or 0 with min(1, (1 - p') / (1 - p)). p and
-    p' are the frequencies of the rows, in the cells of the effect's causes.
+    this world and p' in the other stays 1 with probability min(1, p' / p), or 0 with min(1, (1 - p') / (1 - p)).
+
+    Args:
+        columns: the rows' attributes.
+        cause, effect: attributes of the graph.
+        graph: which one.
+        reference: rows whose frequencies, in the cells of the effect's causes, are p and p'; the same by default.
 
     Example:
         >>> import numpy as np
@@ -227,15 +270,19 @@ def flips(columns: Mapping[str, Any], cause: str, effect: str, graph: Graph = "c
     """
     import numpy as np
 
-    causes = GRAPHS[graph][effect]
-    cell = np.stack([np.asarray(columns[name]).astype(np.int64) for name in causes])
-    other = cell.copy()
-    other[causes.index(cause)] = 1 - other[causes.index(cause)]
-    value, size = np.asarray(columns[effect]), (2,) * len(causes)
-    place, moved = np.ravel_multi_index(tuple(cell), size), np.ravel_multi_index(tuple(other), size)
-    count = np.bincount(place, minlength=2 ** len(causes))
-    ones = np.bincount(place, value, minlength=2 ** len(causes))
-    share = ones / np.maximum(count, 1)
-    before = np.where(value == 1, share[place], 1 - share[place])
-    after = np.where(value == 1, share[moved], 1 - share[moved])
-    return 1 - np.minimum(1, after / before)
+    causes, known = GRAPHS[graph][effect], columns if reference is None else reference
+    size = (2,) * len(causes)
+
+    def cells(table: Mapping[str, Any], turned: bool = False) -> Any:
+        values = [np.asarray(table[name]).astype(np.int64) for name in causes]
+        return np.ravel_multi_index(tuple(1 - v if turned and n == cause else v
+                                          for n, v in zip(causes, values, strict=True)), size)
+
+    place = cells(known)
+    ones = np.bincount(place, np.asarray(known[effect]), minlength=2 ** len(causes))
+    share = ones / np.maximum(np.bincount(place, minlength=2 ** len(causes)), 1)
+    positive = np.asarray(columns[effect]) == 1
+    before, after = (np.where(positive, share[cell], 1 - share[cell])
+                     for cell in (cells(columns), cells(columns, turned=True)))
+    # A value that the reference never has in its cell leaves nothing to say; it counts as unchanged.
+    return np.where(before > 0, 1 - np.minimum(1, after / np.maximum(before, 1e-12)), 0.0)
