@@ -8,10 +8,12 @@ import math
 import pytest
 import torch
 
-from deepscm.errors import ConfigurationError
+from deepscm.errors import ConfigurationError, MechanismError, TrainingError
+from deepscm.mechanisms import AdditiveNoise, GumbelMax
 from deepscm.nn.constants import Constants
 from deepscm.nn.context import Context, Standardiser, width
 from deepscm.nn.network import ACTIVATIONS, perceptron
+from deepscm.nn.stack import Conv, Dense
 from deepscm.variables import Binary, Categorical, Image, Real
 from tests.conformance import generator
 
@@ -124,3 +126,39 @@ def test_perceptron() -> None:
     assert len(perceptron(3, 2)) == 1
     for activation in ACTIVATIONS:
         assert perceptron(1, 1, [2], activation)(torch.zeros(1, 1)).shape == (1, 1)
+
+
+# -- images through a trunk --------------------------------------------------------------------------------------------
+
+
+def test_a_trunk_reads_every_image_scaled() -> None:
+    rows = [Conv(4, 3, 2, 1, norm=True), Dense(5)]
+    context = Context({"i": Image(1, 4, 4), "a": Real(), "j": Image(2, 6, 6, high=1.0)}, trunk=rows).eval()
+    assert context.size == 5 + 1 + 5
+    images = {"i": 255 * torch.rand(3, 1, 4, 4), "j": torch.rand(3, 2, 6, 6), "a": torch.ones(3)}
+    features = context(images)
+    assert torch.allclose(features[:, :5], context.trunks[0](images["i"] / 127.5 - 1), atol=1e-6)
+    assert torch.allclose(features[:, 6:], context.trunks[1](images["j"] * 2 - 1), atol=1e-6)
+    assert torch.equal(features[:, :5], context.feature("i", images["i"]))
+
+
+def test_without_a_trunk_nothing_is_added_to_the_state() -> None:
+    names = [f"standardisers.{k}.{buffer}" for k in (0, 1) for buffer in ("centre", "spread")]
+    assert list(Context(PARENTS).state_dict()) == names
+
+
+def test_one_row_needs_evaluation_mode_where_a_trunk_normalises() -> None:
+    one = {"i": torch.zeros(1, 1, 4, 4)}
+    context = Context({"i": Image(1, 4, 4)}, trunk=[Conv(2, norm=True)])
+    with pytest.raises(TrainingError, match="at least two"):
+        context(one)
+    assert context.eval()(one).shape == (1, 8)
+    assert Context({"i": Image(1, 4, 4)}, trunk=[Conv(2)])(one).shape == (1, 8)
+
+
+def test_a_trunk_without_images_is_refused() -> None:
+    with pytest.raises(MechanismError, match="none of the parents"):
+        Context({"a": Real()}, trunk=[Dense(2)])
+    for kind, known in ((AdditiveNoise, {"weights": {"i": 0.0}}), (GumbelMax, {"probabilities": [0.5, 0.5]})):
+        with pytest.raises(MechanismError, match="trunk"):
+            kind(trunk=[Dense(2)], **known)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from deepscm.errors import GraphError, MechanismError
 from deepscm.mechanisms.additive import AdditiveNoise, LocationScale
@@ -94,6 +95,7 @@ def fit_predictors(
     data: Any,
     validation: Any = None,
     *,
+    nodes: Collection[str] | None = None,
     balance: Collection[str] | bool = (),
     augment: Augment | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -104,6 +106,7 @@ def fit_predictors(
     Args:
         predictors: what to train.
         data, validation: as for `scm.fit`; a share of `data` to hold out is taken at random.
+        nodes: variables whose predictors are trained; all by default, and the others stay as they are.
         balance: predicted categories that are trained on batches in which each class is equally likely, one after the
             other, since balance for one upsets that of others; True for all.
         augment: changes of the images in training.
@@ -118,25 +121,26 @@ def fit_predictors(
     """
     scm = predictors.scm
     settings = {"optimiser": torch.optim.AdamW, "schedule": warmed, **options}
-    discrete = [name for name in predictors.names if scm.variables[name].discrete]
-    alone = discrete if balance is True else list(predictors.named(balance or ()))
+    chosen = predictors.named(nodes)
+    discrete = [name for name in chosen if scm.variables[name].discrete]
+    alone = discrete if balance is True else predictors.named(balance or (), chosen)
     if isinstance(validation, float):
         data, validation = split(data, validation, scm, set(scm.graph.nodes), settings.get("seed", 0))
-    rest = [name for name in predictors.names if name not in alone]
+    rest = [name for name in chosen if name not in alone]
     histories: dict[str, Any] = {}
-    for nodes, column in [(rest, None), *(([name], name) for name in alone)]:
-        if not nodes:
+    for names, column in [(rest, None), *(([name], name) for name in alone)]:
+        if not names:
             continue
         rows = Sampled(data, column, augment) if column is not None or augment is not None else data
-        place = None if folder is None else Path(folder) / "+".join(nodes)
-        others = [scm[name] for name in predictors.names if name not in nodes]
+        place = None if folder is None else Path(folder) / "+".join(names)
+        others: list[nn.Module] = [scm[name] for name in predictors.names if name not in names]
         kept = snapshot(others)
-        history = scm.fit(rows, validation, nodes=nodes, folder=place, **settings)
+        history = scm.fit(rows, validation, nodes=names, folder=place, **settings)
         for mechanism, state in zip(others, kept, strict=True):
             mechanism.load_state_dict(state)  # a run that is resumed brings the others as they were then
-        histories |= dict.fromkeys(nodes, history)
+        histories |= dict.fromkeys(names, history)
     if validation is not None:
-        calibrate(scm, validation, predictors.names, predictors.batch_size)
+        calibrate(scm, validation, chosen, predictors.batch_size)
     return histories
 
 

@@ -196,16 +196,17 @@ class Predictors:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def named(self, nodes: Collection[str] | None) -> tuple[str, ...]:
+    def named(self, nodes: Collection[str] | None, among: Collection[str] | None = None) -> tuple[str, ...]:
         """The chosen variables; all by default.
 
         Raises:
-            GraphError: one that is not predicted.
+            GraphError: one that is not predicted, or not among those named.
         """
-        chosen = self.names if nodes is None else tuple(nodes)
-        unknown = [name for name in chosen if name not in self.names]
+        there = self.names if among is None else tuple(among)
+        chosen = there if nodes is None else tuple(nodes)
+        unknown = [name for name in chosen if name not in there]
         if unknown:
-            raise GraphError(f"{', '.join(unknown)}: no such predictor; there are {', '.join(self.names)}.")
+            raise GraphError(f"{', '.join(unknown)}: no such predictor; there are {', '.join(there)}.")
         return chosen
 
     def _discrete(self, name: str) -> bool:
