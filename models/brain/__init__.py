@@ -72,11 +72,11 @@ class Config:
 _PAPER = Config(particles=4, epochs=1000, batch_size=256, lr=1e-4, schedule=None)
 # What two cores can train: one convolution a scale, grey values with a normal on their own scale.
 _SMALL = Config(
-    channels=(16, 24, 32, 64, 128), blocks=1, features=256, hidden=(256,), likelihood="gaussian", log_variance=-6.0,
+    channels=(16, 24, 32, 64, 128), blocks=1, features=256, hidden=(256,), likelihood="gaussian", beta=3.0,
 )
 variants: dict[str, Config] = {
     "phantom": dataclasses.replace(_SMALL, epochs=40),
-    "ixi": dataclasses.replace(_SMALL, origin="ixi", position=True, latent=64, beta=2.0, epochs=30),
+    "ixi": dataclasses.replace(_SMALL, origin="ixi", position=True, latent=64, epochs=20),
     "cohort": dataclasses.replace(_PAPER, origin="cohort"),
     "phantom-paper": _PAPER,
 }
