@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import math
 import os
-import secrets
-import shutil
-import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscm.data.idx import write_bytes
+from deepscm.data import mapped
 from deepscm.data.workers import spread
 from deepscm.errors import DataError, FormatError, NotFoundError
 
@@ -137,13 +132,14 @@ def decoded(
     if not 1 <= size <= (_CROP if store.aligned else _PACKED_SIZE):
         raise DataError(f"size={size} came; these pictures have at most {_CROP if store.aligned else _PACKED_SIZE}.")
     path = cache / f"celeba-{size}-{_digest(store, numbers, size)}.npy"
-    failed = _read_failures(path, numbers, size)
-    if failed is None:
-        array, failed = _kept(
-            path, (len(numbers), 3, size, size),
-            lambda out: _decode_all(store, numbers, size, out, skip, workers, progress))
+    shape = (len(numbers), 3, size, size)
+    notes = mapped.failures(path, shape)
+    if notes is None:
+        array, notes = mapped.kept(
+            path, shape, lambda out: _decode_all(store, numbers, size, out, skip, workers, progress))
     else:
         array = np.load(path, mmap_mode="c")
+    failed = {int(number): reason for number, reason in notes.items()}
     if failed and not skip:
         raise FormatError(next(iter(failed.values())))
     return array, failed
@@ -157,57 +153,9 @@ def _digest(store: Store, numbers: Sequence[int], size: int) -> str:
         container, name = store.places[number]
         if container not in archives:
             archives[container] = container.is_file()
-            key.update(_stamp(container).encode())
-        key.update((name if archives[container] else _stamp(container / name)).encode())
+            key.update(mapped.stamp(container).encode())
+        key.update((name if archives[container] else mapped.stamp(container / name)).encode())
     return key.hexdigest()[:16]
-
-
-def _stamp(path: Path) -> str:
-    found = path.stat()
-    return f"{path} {found.st_size} {found.st_mtime_ns}"
-
-
-def _read_failures(path: Path, numbers: Sequence[int], size: int) -> dict[int, str] | None:
-    """What could not be decoded into a cached array; None where there is no sound one."""
-    try:
-        notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.shape != (len(numbers), 3, size, size) or array.dtype != np.uint8:
-            raise ValueError(f"{array.dtype} {array.shape}")
-        return {int(number): str(reason) for number, reason in notes.items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, AttributeError, EOFError) as error:
-        warnings.warn(f"{path}: a damaged cache file came ({error}); it is made anew.", stacklevel=4)
-        return None
-
-
-def _kept(
-    path: Path, shape: tuple[int, ...], fill: Callable[[Array], dict[int, str]]
-) -> tuple[Array, dict[int, str]]:
-    """An array that `fill` wrote, mapped from `path`, which appears complete or not at all; in memory if need be."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(path.parent).free < 2 * math.prod(shape):  # a full disk would kill a mapped write
-            raise OSError(f"{path.parent}: {2 * math.prod(shape):,} bytes of free space are needed")
-        out = np.lib.format.open_memmap(staged, mode="w+", dtype=np.uint8, shape=shape)
-    except OSError as error:
-        warnings.warn(f"the pictures are decoded but not kept, so the next call decodes them again: {error}",
-                      stacklevel=4)
-        array = np.zeros(shape, dtype=np.uint8)
-        return array, fill(array)
-    try:
-        failed = fill(out)
-        out.flush()
-        del out
-        os.replace(staged, path)
-        write_bytes(path.with_suffix(".json"), json.dumps(failed).encode())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error}). Free space, or name another folder.") from error
-    finally:
-        staged.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="c"), failed
 
 
 def _decode_all(

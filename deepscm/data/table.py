@@ -61,7 +61,7 @@ def read_table(
         ([3.0, nan], [1, 0])
     """
     path = Path(path)
-    header, rows, lines = _read_rows(path, delimiter)
+    header, rows, lines = read_rows(path, delimiter)
     names = {name: (columns or {}).get(name, name) for name in variables}
     unknown = sorted(set(columns or {}) - set(variables))
     if unknown:
@@ -91,7 +91,7 @@ def _columns_of(variable: Variable, column: str) -> list[str]:
     return [column]
 
 
-def _read_rows(path: Path, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:
+def read_rows(path: Path, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:
     """Header, rows, and the line of each row."""
     rows: list[list[str]] = []
     lines: list[int] = []
