@@ -289,6 +289,14 @@ def test_temperature_minimises_the_likelihood(sharpness: float, classes: int) ->
     assert temperature(logits, target) == pytest.approx(sharpness, rel=0.15)
 
 
+def test_weights_count_rows() -> None:
+    g = generator(0)
+    logits, target = torch.randn(50, 3, generator=g), torch.randint(3, (50,), generator=g)
+    often = torch.randint(1, 4, (50,), generator=g)
+    repeated = temperature(logits.repeat_interleave(often, 0), target.repeat_interleave(often))
+    assert temperature(logits, target, often) == pytest.approx(repeated, rel=1e-9)
+
+
 def test_temperature_without_an_inner_minimum_stays_finite() -> None:
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert temperature(logits, torch.tensor([0, 1])) == pytest.approx(0.01)

@@ -108,7 +108,8 @@ def fit_predictors(
         data, validation: as for `scm.fit`; a share of `data` to hold out is taken at random.
         nodes: variables whose predictors are trained; all by default, and the others stay as they are.
         balance: predicted categories that are trained on batches in which each class is equally likely, one after the
-            other, since balance for one upsets that of others; True for all.
+            other, since balance for one upsets that of others; True for all. Their probabilities are then those among
+            equally frequent classes.
         augment: changes of the images in training.
         folder: where the states of the runs are kept; see `scm.fit`.
         options: of `scm.fit`; by default AdamW, a learning rate of 1e-3 and `warmed`.
@@ -140,7 +141,7 @@ def fit_predictors(
             mechanism.load_state_dict(state)  # a run that is resumed brings the others as they were then
         histories |= dict.fromkeys(names, history)
     if validation is not None:
-        calibrate(scm, validation, chosen, predictors.batch_size)
+        calibrate(scm, validation, chosen, predictors.batch_size, alone)
     return histories
 
 

@@ -14,12 +14,15 @@ from deepscm.mechanisms.gumbel_max import GumbelMax
 from deepscm.noise import Normal
 from deepscm.scm import SCM
 from deepscm.training.batches import convert, gather, source
+from deepscm.training.sampling import balanced
 
 _BOUND, _HALVINGS = 100.0, 60  # of a temperature and its inverse; of the search's interval
 _ROWS = 100_000  # that are read from a stream
 
 
-def calibrate(scm: SCM, data: Any, nodes: Collection[str], batch_size: int = 1000) -> dict[str, float]:
+def calibrate(
+    scm: SCM, data: Any, nodes: Collection[str], batch_size: int = 1000, balance: Collection[str] = ()
+) -> dict[str, float]:
     """Make the named mechanisms' probabilities fit `data`, which training has not seen; what they predict stays.
 
     Logits are divided by a temperature, scales multiplied by a factor; both are worked into the fitted parameters, so
@@ -30,6 +33,7 @@ def calibrate(scm: SCM, data: Any, nodes: Collection[str], batch_size: int = 100
         data: as for `scm.fit`.
         nodes: variables with a `GumbelMax` mechanism, or with `AdditiveNoise` or `LocationScale` and normal noise.
         batch_size: rows at a time.
+        balance: categories that were trained on balanced batches, to be calibrated on balanced rows too.
 
     Returns:
         The temperature (Guo et al., 2017) or the factor by node; above one where the predictor was too sure.
@@ -39,10 +43,10 @@ def calibrate(scm: SCM, data: Any, nodes: Collection[str], batch_size: int = 100
     """
     names = {name for node in nodes for name in (node, *scm.graph.parents(node))}
     table = gather(source(data, scm, names, batch_size, 0, "calibration data", shuffle=False), _ROWS)
-    return {node: _calibrate(scm, node, table, batch_size) for node in nodes}
+    return {node: _calibrate(scm, node, table, batch_size, node in balance) for node in nodes}
 
 
-def _calibrate(scm: SCM, node: str, table: dict[str, Tensor], batch_size: int) -> float:
+def _calibrate(scm: SCM, node: str, table: dict[str, Tensor], batch_size: int, even: bool) -> float:
     assignment = scm.place(node).assignment
     mechanism = assignment.mechanism
     normal = isinstance(mechanism, LocationFamily) and mechanism.kind is Normal
@@ -59,7 +63,8 @@ def _calibrate(scm: SCM, node: str, table: dict[str, Tensor], batch_size: int) -
                          else mechanism.abduct(batch[node], parents)["e"])
     found = torch.cat(parts).double()
     if isinstance(mechanism, GumbelMax):
-        factor = temperature(found, table[node].to(found.device).long())
+        target = table[node].to(found.device).long()
+        factor = temperature(found, target, balanced(target) if even else None)
         mechanism.temper(factor)
     else:
         assert isinstance(mechanism, LocationFamily)
@@ -68,7 +73,7 @@ def _calibrate(scm: SCM, node: str, table: dict[str, Tensor], batch_size: int) -
     return factor
 
 
-def temperature(logits: Tensor, target: Tensor) -> float:
+def temperature(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> float:
     """The T for which softmax(logits / T) has the least mean negative log-likelihood, within 1/100..100.
 
     It is convex in 1/T, so its slope, mean(E[logit] - logit of the target), is followed to zero by bisection.
@@ -76,6 +81,7 @@ def temperature(logits: Tensor, target: Tensor) -> float:
     Args:
         logits: `(N, K)`.
         target: categories `(N,)`.
+        weights: of the rows, `(N,)`; equal by default.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]]).expand(4, 2)
@@ -84,9 +90,10 @@ def temperature(logits: Tensor, target: Tensor) -> float:
     """
     logits = logits.double()
     shown = logits.gather(1, target[:, None])[:, 0]
+    parts = torch.ones_like(shown) if weights is None else weights.to(shown)
 
     def slope(inverse: float) -> float:
-        return float(((logits * inverse).softmax(1).mul(logits).sum(1) - shown).mean())
+        return float((parts * ((logits * inverse).softmax(1).mul(logits).sum(1) - shown)).sum())
 
     low, high = 1 / _BOUND, _BOUND
     for _ in range(_HALVINGS):
