@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,15 @@ def centre_crop(images: Array, size: tuple[int, int]) -> Array:
     return images[..., top : top + size[0], left : left + size[1]]
 
 
-def random_crop(images: Array, size: tuple[int, int], seed: int = 0, count: int = 1, reach: int | None = None) -> Array:
+def random_crop(
+    images: Array, size: tuple[int, int], seed: int | Sequence[int] = 0, count: int = 1, reach: int | None = None
+) -> Array:
     """`count` crops at random places of each image.
 
     Args:
         images: `(N, ..., H, W)`.
         size: height and width of a crop.
-        seed: of the places.
+        seed: of the places, one number or several.
         count: crops of each image.
         reach: most pixels that a crop's middle lies from the image's, in each direction; None for all that fit.
 

@@ -34,6 +34,7 @@ class Config:
         beta: weight of z's divergence in the training loss.
         particles: draws of z for the training bound.
         crops: random crops of each training slice (IXI and cohorts); the middle crop is what validation and test have.
+        window: height and width, in pixels, of what is cut out of a cohort's slice and brought to 64x64.
         table: the cohort's CSV file, within its folder.
         columns: names of its columns where they are not `subject`, `file`, `sex`, `age`, `brain`, `ventricle`, as
             "age=Age at scan".
@@ -57,6 +58,7 @@ class Config:
     beta: float = 1.0
     particles: int = 1
     crops: int = 8
+    window: int = 192
     table: str = "slices.csv"
     columns: tuple[str, ...] = ()
     skip: bool = False
