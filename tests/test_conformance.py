@@ -17,7 +17,7 @@ from deepscm.mechanisms.flow import Flow
 from deepscm.mechanisms.gan import GAN
 from deepscm.mechanisms.gumbel_max import GumbelMax
 from deepscm.mechanisms.vae import VAE
-from deepscm.nn.stack import Conv, Dense, Pool
+from deepscm.nn.stack import Conv, Dense, Fold, Pool
 from deepscm.streams import Generator
 from deepscm.variables import Binary, Categorical, Image, Real
 from tests.awkward import Implicit, Latent, ParentPrior, either, total
@@ -89,6 +89,9 @@ CASES = [
          {"a": Real(2)}, reproduces=True),
     Case("vae-discretised", lambda: VAE(likelihood="discretised", **TINY), Image(1, 4, 4), MIXED, reproduces=True,
          any_value=False),
+    Case("vae-tables", lambda: VAE(2, "gaussian", encoder=[Conv(3, 3, 2), Dense(4), Dense(5, norm=True)],
+                                   decoder=[Dense(12), Fold(2, 2), Conv(2, 3, 1, 1, upsample=2)]),
+         Image(1, 3, 4), MIXED, reproduces=True, refused=NOT_IMAGES[:2]),
     Case("vae-root", lambda: VAE(scale="unconstrained", **TINY), Image(1, 4, 4, high=1.0), reproduces=True),
     Case("gan", lambda: GAN.compact(latent=2, channels=(3,), hidden=4), Image(1, 4, 5), MIXED, refused=NOT_IMAGES[:2]),
     Case("gan-root", lambda: GAN.compact(latent=3, channels=(2, 3), hidden=4), Image(2, 5, 7, low=-1, high=1)),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from deepscm.errors import MechanismError
 from deepscm.mechanisms.vae import VAE
 from deepscm.nn.pixels import LIKELIHOODS
+from deepscm.nn.stack import Conv, Dense, Fold
 from deepscm.spec import describe, rebuild
 from deepscm.streams import Streams
 from deepscm.variables import Binary, Categorical, Image, Real
@@ -282,6 +283,70 @@ def test_presets_have_the_papers_sizes():
     assert len(convolutions) == 15
     x = torch.zeros(2, 1, 64, 64)
     deep.loss(x, {"age": torch.ones(2)}).backward()
+
+
+@pytest.mark.parametrize("log_variance", [-5.0, None])
+@pytest.mark.parametrize(("preset", "shape", "weights"), [
+    # Weights of the networks of Tables 7-10 by hand, with 3 parent features in Linear(128 + 3) and Linear(16 + 3).
+    (VAE.morphomnist, (1, 32, 32),
+     [(32, 1, 5, 5), (32, 32, 3, 3), (32, 32, 3, 3), (128, 512), (128, 131), (32, 128),
+      (128, 19), (512, 128), (32, 32, 3, 3), (32, 32, 3, 3), (16, 32, 5, 5)]),
+    (VAE.celeba, (3, 64, 64),
+     [(32, 3, 3, 3), (64, 32, 3, 3), (128, 64, 3, 3), (256, 128, 3, 3), (256, 256, 1, 1), (256, 4096), (256, 259),
+      (32, 256), (256, 19), (4096, 256), (256, 256, 3, 3), (128, 256, 3, 3), (64, 128, 3, 3), (32, 64, 3, 3),
+      (16, 32, 3, 3)]),
+])
+def test_presets_have_the_benchmark_s_tables(preset, shape, weights, log_variance):
+    vae = rebuild(describe(preset(log_variance=log_variance)))
+    vae.bind(Image(*shape), {"age": Real(2), "sex": Binary()})
+    made = [tuple(p.shape) for network in (vae.encoder, vae.decoder) for p in network.parameters() if p.ndim > 1]
+    assert made[:-1] == weights
+    assert made[-1] == ((2 if log_variance is None else 1) * shape[0], 16, 1, 1)
+    x, parents = torch.rand(2, *shape) * 255, {"age": torch.randn(2, 2), "sex": torch.tensor([0, 1])}
+    vae.loss(x, parents).backward()
+    assert all(p.grad is not None for p in vae.parameters())
+    vae.eval()
+    torch.testing.assert_close(vae(vae.abduct(x, parents, generator()), parents), x, atol=2e-2, rtol=0)
+
+
+def test_small_images_lie_in_the_middle_of_a_table_s():
+    """The pad of 2 around 28x28 digits: an image is read as on its canvas, and made as its middle."""
+    torch.manual_seed(0)
+    whole, part = VAE.morphomnist().eval(), VAE.morphomnist().eval()
+    whole.bind(Image(1, 32, 32), {})
+    part.bind(Image(1, 28, 28), {})
+    part.encoder.load_state_dict(whole.encoder.state_dict())
+    part.decoder.load_state_dict(whole.decoder.state_dict())
+    x = torch.rand(2, 1, 28, 28) * 255
+    padded = nn.functional.pad(x, (2, 2, 2, 2))
+    for one, other in zip(part.encode(x, {}), whole.encode(padded, {}), strict=True):
+        torch.testing.assert_close(one, other)
+    z = torch.randn(2, 16)
+    torch.testing.assert_close(part.decode(z, {}), whole.decode(z, {})[..., 2:30, 2:30])
+
+
+def test_parents_meet_the_first_linear_layer():
+    """Of the encoder, the convolutions and the first linear layer never see them."""
+    vae = small("gaussian", encoder=[Conv(2, 3, 2), Dense(5), Dense(4)], decoder=[Dense(64), Fold(8, 8)]).eval()
+    seen = {}
+    vae.encoder.trunk.register_forward_hook(lambda _, __, out: seen.__setitem__("trunk", out))
+    vae.encoder.rest.register_forward_pre_hook(lambda _, inputs: seen.__setitem__("rest", inputs[0]))
+    x, parents = rows()
+    vae.encode(x, parents)
+    assert torch.equal(seen["rest"][:, :5], seen["trunk"])
+    assert torch.equal(seen["rest"][:, 5:], vae.context(parents))
+
+
+@pytest.mark.parametrize(("tables", "message"), [
+    ({"encoder": [Dense(3)]}, "both tables"),
+    ({"encoder": [Conv(2)], "decoder": [Dense(64), Fold(8, 8)]}, "without a linear layer"),
+    ({"encoder": [Dense(4), Fold(1, 1)], "decoder": [Dense(64), Fold(8, 8)]}, "ends with an image"),
+    ({"encoder": [Dense(3)], "decoder": [Dense(64)]}, "64 features; an image is expected"),
+    ({"encoder": [Dense(3)], "decoder": [Dense(32), Fold(8, 4)]}, "at least as large"),
+])
+def test_tables_that_fit_nothing_are_named(tables, message):
+    with pytest.raises(MechanismError, match=message):
+        small("gaussian", **tables)
 
 
 def test_the_mode_outlives_binding():
