@@ -14,20 +14,25 @@ from deepscm.io.checkpoint import meta
 from models import morphomnist
 
 RUNS = Path("runs/morphomnist")
+FINETUNED = "-finetuned"
 
 
 def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, morphomnist.Config]:
     """The variant's model, read from its run folder, or trained into it (a killed training goes on where it was).
 
     Args:
-        variant: a name in `models.morphomnist.variants`.
+        variant: a name in `models.morphomnist.variants`; with "-finetuned" at its end, fine-tuned after training.
         folder: parent of the run folders.
         changes: settings of the configuration to replace, such as `epochs=1000`.
     """
-    config = dataclasses.replace(morphomnist.variants[variant], **changes)
+    name = variant.removesuffix(FINETUNED)
+    config = dataclasses.replace(morphomnist.variants[name], **changes)
     run = folder / variant
     if not (run / "scm.json").exists():
-        train(config, run)
+        if name == variant:
+            train(config, run)
+        else:
+            finetune(name, run)
     made = {name: tuple(v) if isinstance(v, list) else v for name, v in meta(run)["config"].items()}
     return SCM.load(run), morphomnist.Config(**made)  # as it was trained, whatever the variant says now
 
@@ -48,6 +53,17 @@ def train(config: morphomnist.Config, run: Path) -> None:
     settings = morphomnist.settings(config)
     history = scm.fit(parts["train"], parts["validation"], nodes=nodes, folder=run, resume=True, **settings)
     scm.save(run, meta={"config": dataclasses.asdict(config), "best": history.best, "fitted": nodes or "all"})
+
+
+def finetune(variant: str, run: Path) -> None:
+    """The second stage of a model of the counterfactual image benchmark, from the trained first."""
+    from benchmarks.morphomnist_predictors import predictors
+
+    scm, config = trained(variant, run.parent)
+    parts, judges = morphomnist.data(config), predictors(run.parent)
+    options = morphomnist.finetuning(config, judges)
+    history = scm.fit(parts["train"], parts["validation"], folder=run, resume=True, **options)
+    scm.save(run, meta={"config": dataclasses.asdict(config), "best": history.best, "finetuned": options["epochs"]})
 
 
 if __name__ == "__main__":

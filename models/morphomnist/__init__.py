@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from torch.optim import AdamW
+
 from deepscm import SCM, Categorical, Image, Node, Real, Shift
 from deepscm.errors import NotFoundError
-from deepscm.mechanisms import VAE, Flow, GumbelMax
+from deepscm.mechanisms import VAE, Flow, GumbelMax, Mechanism
 from deepscm.mechanisms.presets import eq_a1, eq_a2, eq_a3
 
 Graph = Literal["independent", "conditional", "full", "digit"]
+Network = Literal["deepscm", "vae", "hvae", "gan"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +31,15 @@ class Config:
         graph: "independent" (Fig. 2a), "conditional" (Fig. 2b), "full" (Fig. 2c), or "digit": the full model with the
             digit as a third cause of the image.
         origin: "mnist", or "digits" for scikit-learn's bundled ones.
+        network: of the image: "deepscm" is the VAE of DeepSCM; "vae", "hvae" and "gan" are those of the counterfactual
+            image benchmark (Melistas et al., Appendix A).
         paper: the paper's own choices where they differ: thickness enters intensity by its logarithm, bounds are taken
-            from the data, and the image network has its full width.
+            from the data, and the image network has its full width. Of the benchmark's networks, only HVAE and GAN are
+            smaller without it.
         latent: dimensions of the image's high-level noise z.
         channels, hidden: widths of the image network; ignored with `paper`.
         likelihood: of the pixels; see `deepscm.mechanisms.VAE`.
+        learned: learn the variance of each pixel; else it is e^-5 on the likelihood's own scale.
         beta: weight of z's divergence in the training loss.
         particles: draws of z for the training bound.
         epochs, batch_size: of the training.
@@ -44,11 +51,13 @@ class Config:
 
     graph: Graph = "full"
     origin: Literal["mnist", "digits"] = "mnist"
+    network: Network = "deepscm"
     paper: bool = False
     latent: int = 16
     channels: tuple[int, ...] = (32, 64)
     hidden: tuple[int, ...] = (512,)
     likelihood: Literal["logit_normal", "gaussian", "discretised"] = "logit_normal"
+    learned: bool = False
     beta: float = 1.0
     particles: int = 1
     epochs: int = 100
@@ -60,6 +69,26 @@ class Config:
     seed: int = 0
 
 
+def _benchmark() -> dict[str, Config]:
+    """The benchmark's models: its networks and budgets, and smaller ones for a CPU."""
+    vae = Config(graph="digit", network="vae", likelihood="gaussian")
+    paper = dataclasses.replace(vae, paper=True, batch_size=256, patience=10, schedule=None)  # A.2: 10^6 iterations
+    small = {
+        "vae": dataclasses.replace(vae, epochs=20),
+        "vae-learned": dataclasses.replace(vae, epochs=20, learned=True),
+        "hvae": dataclasses.replace(vae, network="hvae", likelihood="discretised", learned=True, epochs=8),
+        "gan": dataclasses.replace(vae, network="gan", epochs=15, batch_size=128, lr=2e-4, schedule=None),
+    }
+    full = {
+        "vae": dataclasses.replace(paper, epochs=4740),
+        "vae-learned": dataclasses.replace(paper, epochs=4740, learned=True),
+        "hvae": dataclasses.replace(paper, network="hvae", likelihood="discretised", learned=True, epochs=4740),
+        "gan": dataclasses.replace(paper, network="gan", epochs=300, batch_size=128, lr=1e-4),
+    }
+    return ({f"benchmark-{name}": config for name, config in small.items()}
+            | {f"benchmark-{name}-paper": config for name, config in full.items()})
+
+
 _PAPER = Config(paper=True, epochs=1000, batch_size=256, lr=1e-4, particles=4, schedule=None)
 variants: dict[str, Config] = {
     # Without causes of the image, its mechanism has less to learn.
@@ -69,6 +98,7 @@ variants: dict[str, Config] = {
     "digit": Config(graph="digit", likelihood="gaussian", beta=10.0, epochs=15),
     **{f"{graph}-paper": dataclasses.replace(_PAPER, graph=graph) for graph in ("independent", "conditional", "full")},
     "demo": Config(graph="digit", origin="digits", likelihood="gaussian", beta=10.0, epochs=80),
+    **_benchmark(),
 }
 
 #: Weights that come with the library, by variant, the default first; `scm = SCM.load(weights["full"])`.
@@ -110,7 +140,9 @@ def _intensity(config: Config, causal: bool) -> Flow:
     return eq_a2(support, "unconstrained" if config.paper else "standard")
 
 
-def _image(config: Config) -> VAE:
+def _image(config: Config) -> Mechanism:
+    if config.network != "deepscm":
+        return _benchmark_image(config)
     if config.paper:
         return VAE.paper(latent=config.latent, particles=config.particles)
     # Parents in their own scale: the logit of an intensity at its bound would drive the decoder far out of its data.
@@ -123,6 +155,18 @@ def _image(config: Config) -> VAE:
         hidden=config.hidden,
         scale="standard",
     )
+
+
+def _benchmark_image(config: Config) -> Mechanism:
+    from deepscm.mechanisms import GAN, HVAE
+
+    if config.network == "gan":
+        return GAN.morphomnist() if config.paper else GAN.compact()
+    pixels: dict[str, Any] = {"likelihood": config.likelihood, "log_variance": None if config.learned else -5.0,
+                              "beta": config.beta, "particles": config.particles}
+    if config.network == "vae":
+        return VAE.morphomnist(latent=config.latent, **pixels)
+    return HVAE.morphomnist(**pixels) if config.paper else HVAE.compact(**pixels)
 
 
 class Parts(Mapping[str, dict[str, Any]]):
@@ -163,20 +207,50 @@ def data(config: Config = variants["full"], root: str | Path | None = None) -> P
 
 def settings(config: Config = variants["full"]) -> dict[str, Any]:
     """Options for `scm.fit`."""
-    return {
+    covariates = ("thickness", "intensity", *(("digit",) if config.graph == "digit" else ()))
+    options: dict[str, Any] = {
         "epochs": config.epochs,
         "batch_size": config.batch_size,
         "patience": config.patience,
         "seed": config.seed,
-        "lr": {
-            "image": config.lr,
-            "thickness": config.covariate_lr,
-            "intensity": config.covariate_lr,
-            **({"digit": config.covariate_lr} if config.graph == "digit" else {}),
-        },
+        "lr": {"image": config.lr, **dict.fromkeys(covariates, config.covariate_lr)},
         "schedule": config.schedule,
         "options": {"fused": True},
     }
+    if config.network == "gan":
+        return options | {"objectives": [_game(config)], "lr": dict.fromkeys(covariates, config.covariate_lr)}
+    if config.network == "hvae":  # A.3 and the released code: momentum, warm-up, clipped and skipped steps, averages
+        image = {"betas": (0.9, 0.9), "weight_decay": 0.01} if config.paper else {}
+        return options | {"optimiser": AdamW, "options": {"fused": True, "image": image}, "warmup": 100, "clip": 350.0,
+                          "skip": 500.0, "ema": 0.999}
+    return options
+
+
+def finetuning(config: Config, predictors: Any) -> dict[str, Any]:
+    """Options for `scm.fit` that go on from a trained model of the benchmark.
+
+    A GAN's encoder is made its generator's inverse; a VAE or HVAE learns to show its causes to `predictors`, under
+    interventions that propagate, without losing its bound.
+
+    Args:
+        config: of the trained model.
+        predictors: anti-causal ones, of which a GAN needs only the embedding that it is watched by.
+    """
+    from deepscm.training.adversarial import EncoderFineTuning
+    from deepscm.training.finetuning import CounterfactualFineTuning
+
+    shared: dict[str, Any] = {"nodes": ["image"], "batch_size": 128, "patience": None, "seed": config.seed}
+    if config.network == "gan":
+        objective: Any = EncoderFineTuning("image", embed=predictors.embed, lr=config.lr)
+        return shared | {"objectives": [objective], "epochs": 100 if config.paper else 5}
+    return shared | {"objectives": [CounterfactualFineTuning("image", predictors)], "epochs": 9 if config.paper else 1}
+
+
+def _game(config: Config) -> Any:
+    from deepscm.nn.discriminator import Verdict
+    from deepscm.training.adversarial import Adversarial
+
+    return Adversarial("image", Verdict.morphomnist() if config.paper else None, lr=config.lr)
 
 
 def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["full"]) -> dict[str, Any]:
