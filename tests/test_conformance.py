@@ -16,6 +16,7 @@ from deepscm.mechanisms.empirical import Empirical
 from deepscm.mechanisms.flow import Flow
 from deepscm.mechanisms.gan import GAN
 from deepscm.mechanisms.gumbel_max import GumbelMax
+from deepscm.mechanisms.hvae import HVAE
 from deepscm.mechanisms.vae import VAE
 from deepscm.nn.stack import Conv, Dense, Fold, Pool
 from deepscm.streams import Generator
@@ -39,6 +40,9 @@ NOT_DISCRETE = (Real(), Image(1, 2, 2))
 NOT_CONTINUOUS = (Categorical(3), Image(1, 2, 2))
 NOT_IMAGES = (Real(), Categorical(3), Image(1, 1, 4))
 TINY: dict[str, Any] = {"latent": 2, "channels": (3,), "features": 4, "hidden": (6,), "particles": 2}
+SHORT: dict[str, Any] = {
+    "resolutions": (1, 2, 4), "widths": (5, 4, 3), "blocks": (1, 2, 1), "latent": 2, "bottleneck": 2,
+}
 TRUNK = (Conv(3, 3, 2, 1, norm=True, activation="leaky_relu"), Pool(), Dense(4, norm=True, dropout=0.2))
 
 CASES = [
@@ -99,6 +103,14 @@ CASES = [
                                    generator=[Conv(5, 2, transposed=True, norm=True),
                                               Conv(1, 2, 2, transposed=True, activation="sigmoid")], canvas=(4, 4)),
          Image(1, 3, 4, high=1.0), {"a": Real(2)}),
+    Case("hvae-discretised", lambda: HVAE(**SHORT), Image(1, 4, 4), MIXED, reproduces=True, any_value=False,
+         refused=(Real(), Categorical(3), Image(1, 5, 2)), jitter=0.1),
+    Case("hvae-conditional", lambda: HVAE(**SHORT, likelihood="gaussian", prior="conditional"),
+         Image(2, 3, 4, low=-1, high=1), {"a": Real(2), "c": Categorical(3)}, reproduces=True, jitter=0.1),
+    Case("hvae-logit-normal", lambda: HVAE(**SHORT, likelihood="logit_normal", log_variance=-5.0, activation="gelu"),
+         Image(1, 4, 3), MIXED, reproduces=True, jitter=0.1),
+    Case("hvae-root", lambda: HVAE((2, 4), (4, 2), 1, 1, "gaussian", depth=2), Image(1, 4, 4, high=1.0),
+         reproduces=True, jitter=0.1),
     Case("awkward-implicit", Implicit, Real(), {"a": Real()}),
     Case("awkward-latent", Latent, Real(2)),
     Case("awkward-parent-prior", ParentPrior, Real(), {"a": Real()}),

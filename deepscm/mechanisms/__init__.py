@@ -13,6 +13,7 @@ _HOMES = {
     "flow": ("Flow",),
     "gan": ("GAN",),
     "gumbel_max": ("GumbelMax",),
+    "hvae": ("HVAE",),
     "vae": ("VAE",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from deepscm.mechanisms.flow import Flow as Flow
     from deepscm.mechanisms.gan import GAN as GAN
     from deepscm.mechanisms.gumbel_max import GumbelMax as GumbelMax
+    from deepscm.mechanisms.hvae import HVAE as HVAE
     from deepscm.mechanisms.vae import VAE as VAE
 
 __all__ = sorted(_HOME)

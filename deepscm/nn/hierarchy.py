@@ -1,0 +1,406 @@
+"""Bottom-up and top-down networks of a hierarchical VAE (Child, "Very deep VAEs", ICLR 2021; causal-gen, 2023).
+
+The top-down part holds two streams. The *prior stream* makes `z_i ~ p(z_i | z_>i)` and never meets the parents, unless
+the prior is meant to be conditional; the *likelihood stream* reads `z_i` and the parents and makes the pixels. They
+meet in `z` alone, so that `p(x | z, pa)` is a function of `z` and the parents and of nothing else.
+
+Feature maps are kept channels last: with the few channels that such networks have at full resolution, the
+convolutions of a CPU are several times as fast then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+    "leaky_relu": lambda x: functional.leaky_relu(x, 0.1),
+}
+Act = Callable[[Tensor], Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """One resolution of both networks.
+
+    Args:
+        height, width: of its feature maps.
+        channels: of its feature maps.
+        inner: channels inside a residual block.
+        latent: channels of each of its latents.
+        blocks: latents, and residual blocks of the bottom-up network.
+        depth: 3x3 convolutions (1x1 for maps of at most 2 pixels a side) in a residual block.
+    """
+
+    height: int
+    width: int
+    channels: int
+    inner: int
+    latent: int
+    blocks: int
+    depth: int
+
+    @property
+    def kernel(self) -> int:
+        """Size of the convolutions."""
+        return 3 if max(self.height, self.width) > 2 else 1
+
+
+class Conv(nn.Conv2d):
+    """A convolution that keeps the size; a matrix product where there is but one pixel."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.weight, self.bias)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x` `(N, C, H, W)` convolved at its own size."""
+    kernel = weight.shape[-1]
+    if kernel == 1 and x.shape[-1] == x.shape[-2] == 1:
+        return functional.linear(x.flatten(1), weight.flatten(1), bias)[..., None, None]
+    return functional.conv2d(x, weight, bias, padding=kernel // 2)
+
+
+class Bottleneck(nn.Module):
+    """A residual block `x + W2 act K act ... W1 act x`, whose narrow part the context shifts.
+
+    Args:
+        scale: its sizes.
+        context: number of context features, 0 for none.
+        act: the activation.
+    """
+
+    def __init__(self, scale: Scale, context: int, act: Act) -> None:
+        super().__init__()
+        self.act = act
+        self.narrow = Conv(scale.channels, scale.inner)
+        self.middle = nn.ModuleList(Conv(scale.inner, scale.inner, scale.kernel) for _ in range(scale.depth))
+        self.widen = Conv(scale.inner, scale.channels)
+        self.shift = nn.Linear(context, scale.inner, bias=False) if context else None
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """`(N, channels, H, W)` -> the same shape."""
+        y = shifted(self.narrow(self.act(x)), self.shift, context)
+        for conv in self.middle:
+            y = conv(self.act(y))
+        return x + self.widen(self.act(y))
+
+
+class BottomUp(nn.Module):
+    """Image -> feature maps at every scale, coarsest first.
+
+    Args:
+        image: channels of the image.
+        scales: coarsest first.
+        act: the activation.
+    """
+
+    def __init__(self, image: int, scales: Sequence[Scale], act: Act) -> None:
+        super().__init__()
+        finest = list(reversed(scales))
+        self.stem = Conv(image, finest[0].channels, 3)
+        made = [[Bottleneck(scale, 0, act) for _ in range(scale.blocks)] for scale in finest]
+        self.blocks = nn.ModuleList(nn.Sequential(*blocks) for blocks in made)
+        pairs = list(itertools.pairwise(finest))
+        self.down = nn.ModuleList(Conv(fine.channels, coarse.channels) for fine, coarse in pairs)
+        self.strides = [(fine.height // coarse.height, fine.width // coarse.width) for fine, coarse in pairs]
+        shrink([block.widen for blocks in made for block in blocks])
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """`image` `(N, C, H, W)` -> one `(N, channels, h, w)` for each scale."""
+        x = self.stem(channels_last(image))
+        found: list[Tensor] = []
+        for number, blocks in enumerate(self.blocks):
+            if number:
+                x = self.down[number - 1](functional.avg_pool2d(x, self.strides[number - 1]))
+            x = blocks(x)
+            found.append(x)
+        return found[::-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """One draw of a latent from its posterior.
+
+    Attributes:
+        latent: `z`, `(N, latent, h, w)`.
+        noise: the standard noise behind it, `(z - mu_p) / sigma_p`.
+        divergence: KL(q || p) by channel, `(N, latent)`, in nats.
+        log_deviation: of the noise under the posterior, `(N, latent, h, w)`.
+    """
+
+    latent: Tensor
+    noise: Tensor
+    divergence: Tensor
+    log_deviation: Tensor
+
+
+class Layer(nn.Module):
+    """One latent: its prior, its posterior, and what the two streams make of it.
+
+    The posterior is a normal in the space of the noise, `eps ~ N(m, s)` and `z = mu_p + sigma_p eps`: the same family
+    as `z ~ N(mu_p + sigma_p m, sigma_p s)`, whose divergence from the prior is that of `N(m, s)` from `N(0, 1)`. Its
+    network runs beside that of the prior and reads its features; the prior's reads nothing of the posterior's.
+
+    Args:
+        scale: its sizes.
+        context: number of context features.
+        last: whether no latent follows, so that the prior stream ends here.
+        act: the activation.
+    """
+
+    def __init__(self, scale: Scale, context: int, last: bool, act: Act) -> None:
+        super().__init__()
+        self.act = act
+        channels, inner, latent = scale.channels, scale.inner, scale.latent
+        self.narrow = Conv(channels, inner)
+        self.middle = nn.ModuleList(Conv(inner, inner, scale.kernel) for _ in range(scale.depth))
+        self.location, self.spread = Conv(inner, latent), Conv(inner, latent)
+        # Where a latent has as many channels as the stream, its location carries all that the prior has to say.
+        self.update = None if last or latent >= channels else Conv(inner, channels)
+        self.join = None if last else Conv(latent, channels, bias=False)
+        self.narrow_q = Conv(channels, inner)
+        self.middle_q = nn.ModuleList(Conv(2 * inner, inner, scale.kernel) for _ in range(scale.depth))
+        self.mean, self.log_deviation = Conv(2 * inner, latent), Conv(2 * inner, latent)
+        self.inject = Conv(latent, channels, bias=False)
+        self.block = Bottleneck(scale, context, act)
+        for conv in (self.location, self.spread, self.log_deviation):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.mean.weight.mul_(0.3)
+
+    def generate(self, p: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Prior stream and noise -> prior stream and `z`."""
+        t = self.narrow(self.act(p))
+        for conv in self.middle:
+            t = conv(self.act(t))
+        t = self.act(t)
+        z = self.location(t) + 2 * torch.sigmoid(self.spread(t)) * noise
+        return self._advance(p, t, z), z
+
+    def infer(self, p: Tensor, evidence: Tensor, standard: Tensor) -> tuple[Tensor, Draw]:
+        """Prior stream, evidence and standard normals -> prior stream and a draw from the posterior."""
+        t = convolve(self.act(p), *stacked(self.narrow, self.narrow_q)) + evidence
+        for prior, posterior in zip(self.middle, self.middle_q, strict=True):
+            t = convolve(self.act(t), *stacked(prior, posterior))  # type: ignore[arg-type]
+        t = self.act(t)
+        location, spread = self._wide(self.location, t), self._wide(self.spread, t)
+        mean, log_deviation = self.mean(t), self.log_deviation(t)
+        z, noise, divergence = _Sample.apply(mean, log_deviation, location, spread, standard)  # type: ignore[no-untyped-call]
+        return self._advance(p, t, z), Draw(z, noise, divergence, log_deviation)
+
+    def decode(self, h: Tensor, z: Tensor, context: Tensor | None) -> Tensor:
+        """Likelihood stream, `z` and context -> likelihood stream."""
+        return self.block(h + self.inject(z), context)
+
+    def _advance(self, p: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        if self.join is None:
+            return p
+        return p + self.join(z) if self.update is None else p + self._wide(self.update, t) + self.join(z)
+
+    def _wide(self, conv: Conv, t: Tensor) -> Tensor:
+        """A convolution of the prior's features, which are the first of `t`."""
+        return convolve(t, after(conv.weight, t.shape[1]), conv.bias)
+
+
+class Level(nn.Module):
+    """All latents of one resolution.
+
+    Args:
+        scale: its sizes.
+        coarser: the scale before it, None for the first.
+        context: number of context features.
+        conditional: whether the prior reads the parents.
+        last: whether it is the finest.
+        act: the activation.
+    """
+
+    def __init__(
+        self, scale: Scale, coarser: Scale | None, context: int, conditional: bool, last: bool,
+        act: Act,
+    ) -> None:
+        super().__init__()
+        self.act = act
+        shape = (scale.channels, scale.height, scale.width)
+        self.start, self.start_prior = nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape))
+        self.factor = (1, 1)
+        self.enter: Conv | None = None
+        self.enter_prior: Conv | None = None
+        if coarser is not None:
+            self.factor = (scale.height // coarser.height, scale.width // coarser.width)
+            self.enter, self.enter_prior = (Conv(coarser.channels, scale.channels, bias=False) for _ in range(2))
+
+        def shift() -> nn.Linear | None:
+            return nn.Linear(context, scale.channels, bias=False) if context else None
+
+        self.shift, self.shift_posterior, self.shift_prior = shift(), shift(), shift() if conditional else None
+        self.inner, self.evidence = scale.inner, Conv(scale.channels, scale.blocks * scale.inner, bias=False)
+        self.layers = nn.ModuleList(
+            Layer(scale, context, last and number == scale.blocks - 1, act) for number in range(scale.blocks)
+        )
+
+    def begin_prior(self, p: Tensor | None, context: Tensor | None, rows: int) -> Tensor:
+        """The prior stream at this resolution, from that of the coarser one."""
+        return shifted(self._begin(p, self.enter_prior, self.start_prior, rows), self.shift_prior, context)
+
+    def begin(self, h: Tensor | None, context: Tensor | None, rows: int) -> Tensor:
+        """The likelihood stream at this resolution, from that of the coarser one."""
+        return shifted(self._begin(h, self.enter, self.start, rows), self.shift, context)
+
+    def read(self, features: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+        """What the posterior of each latent reads of the image and the parents, `(N, 2 inner, h, w)`; its prior's 0."""
+        weight = self.evidence.weight.unflatten(0, (len(self.layers), self.inner))
+        weight = functional.pad(weight, (0, 0, 0, 0, 0, 0, self.inner, 0)).flatten(0, 1)
+        x = self.act(shifted(features, self.shift_posterior, context))
+        return convolve(x, weight).split(2 * self.inner, 1)
+
+    def _begin(self, x: Tensor | None, enter: Conv | None, start: Tensor, rows: int) -> Tensor:
+        if x is None or enter is None:
+            return channels_last(start.expand(rows, *start.shape))
+        x = enter(x)
+        if self.factor != (1, 1):
+            x = functional.interpolate(x, scale_factor=self.factor, mode="nearest")
+        return channels_last(x) + channels_last(start[None])
+
+
+class TopDown(nn.Module):
+    """Latents from coarse to fine, and the pixels' parameters from them.
+
+    Args:
+        outputs: channels of the result.
+        scales: coarsest first.
+        context: number of context features, 0 for none.
+        conditional: whether the prior reads the parents.
+        act: the activation.
+    """
+
+    def __init__(
+        self, outputs: int, scales: Sequence[Scale], context: int, conditional: bool, act: Act
+    ) -> None:
+        super().__init__()
+        self.act = act
+        pairs = zip(scales, [None, *scales[:-1]], strict=True)
+        self.levels = nn.ModuleList(
+            Level(scale, coarser, context, conditional, scale is scales[-1], act) for scale, coarser in pairs
+        )
+        self.out = Conv(scales[-1].channels, outputs)
+        layers = [layer for _, layers in self._levels() for layer in layers]
+        shrink([layer.block.widen for layer in layers])
+        shrink([layer.update for layer in layers if layer.update is not None])
+
+    def evidence(self, features: Sequence[Tensor], context: Tensor | None) -> list[Tensor]:
+        """What the posterior of each latent reads of the bottom-up network's feature maps and the parents."""
+        each = zip(self._levels(), features, strict=True)
+        return [part for (level, _), found in each for part in level.read(found, context)]
+
+    def generate(self, noise: Sequence[Tensor], context: Tensor | None) -> list[Tensor]:
+        """Standard noise -> latents, coarsest first."""
+        waiting, p, found = iter(noise), None, []
+        for level, layers in self._levels():
+            p = level.begin_prior(p, context, len(noise[0]))
+            for layer in layers:
+                p, z = layer.generate(p, channels_last(next(waiting)))
+                found.append(z)
+        return found
+
+    def infer(self, evidence: Sequence[Tensor], standard: Sequence[Tensor], context: Tensor | None) -> list[Draw]:
+        """One draw of all latents from the posterior, coarsest first."""
+        waiting, p, found = zip(evidence, standard, strict=True), None, []
+        for level, layers in self._levels():
+            p = level.begin_prior(p, context, len(evidence[0]))
+            for layer in layers:
+                seen, e = next(waiting)
+                p, draw = layer.infer(p, seen, channels_last(e))
+                found.append(draw)
+        return found
+
+    def decode(self, latents: Sequence[Tensor], context: Tensor | None) -> Tensor:
+        """Latents and context -> `(N, outputs, H, W)`."""
+        waiting, h = iter(latents), None
+        for level, layers in self._levels():
+            h = level.begin(h, context, len(latents[0]))
+            for layer in layers:
+                h = layer.decode(h, channels_last(next(waiting)), context)
+        return self.out(self.act(cast(Tensor, h)))
+
+    def _levels(self) -> Iterator[tuple[Level, list[Layer]]]:
+        for level in self.levels:
+            yield cast(Level, level), cast("list[Layer]", cast(Level, level).layers)
+
+
+class _Sample(torch.autograd.Function):
+    """`eps = m + s e`, `z = mu + sigma eps` and the divergence, in as few passes over memory as it takes.
+
+    The log-deviation is bounded; its gradient goes on beyond the bounds, and the divergence's then pulls it back.
+    """
+
+    low, high = -12.0, 4.0
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, mean: Tensor, log_deviation: Tensor, location: Tensor, spread: Tensor, standard: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        log_s = log_deviation.clamp(_Sample.low, _Sample.high)
+        s, sigma = log_s.exp(), torch.sigmoid(spread).mul_(2)
+        noise = torch.addcmul(mean, s, standard)
+        twice = torch.addcmul(mean.square(), s, s).sub_(log_s, alpha=2)
+        divergence = twice.sum((2, 3)).sub_(math.prod(mean.shape[2:])).mul_(0.5)
+        ctx.save_for_backward(mean, s, sigma, noise, standard)
+        return torch.addcmul(location, sigma, noise), noise, divergence
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_z: Tensor, of_noise: Tensor, of_divergence: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        mean, s, sigma, noise, standard = ctx.saved_tensors
+        weight = of_divergence[..., None, None]
+        by_sigma = of_z * sigma
+        to_spread = (by_sigma * noise).mul_(sigma.mul(-0.5).add_(1))
+        by_noise = by_sigma.add_(of_noise)
+        to_mean = torch.addcmul(by_noise, weight, mean)
+        to_log_s = (by_noise * standard).mul_(s).add_(s.square().sub_(1).mul_(weight))
+        return to_mean, to_log_s, of_z, to_spread, None
+
+
+# -- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same values, channels last in memory."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def shifted(x: Tensor, shift: nn.Linear | None, context: Tensor | None) -> Tensor:
+    """`x` `(N, C, H, W)` plus what the context says of each channel."""
+    return x if shift is None or context is None else x + shift(context)[..., None, None]
+
+
+def stacked(prior: Conv, posterior: Conv) -> tuple[Tensor, Tensor]:
+    """Two convolutions as one: the prior's reads its own channels, which come first, the posterior's reads all."""
+    weight = torch.cat([after(prior.weight, posterior.weight.shape[1]), posterior.weight])
+    return weight, torch.cat([prior.bias, posterior.bias])  # type: ignore[list-item]
+
+
+def after(weight: Tensor, inputs: int) -> Tensor:
+    """A convolution's weight with zeros for further inputs."""
+    return functional.pad(weight, (0, 0, 0, 0, 0, inputs - weight.shape[1]))
+
+
+def shrink(convs: Sequence[Conv]) -> None:
+    """Scale residual branches down by their number, so that their sum starts of unit size."""
+    with torch.no_grad():
+        for conv in convs:
+            conv.weight.mul_(1 / math.sqrt(len(convs)))
