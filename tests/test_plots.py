@@ -151,6 +151,25 @@ def test_reconstruction_grid_states_its_errors():
         plots.reconstruction_grid(images, {"model": images[:2]}, VARIABLES["image"])
 
 
+def test_composition_grid_puts_each_cycle_in_its_column():
+    """Grey values 10 m + k of model m and image k, plus the cycle."""
+    shots = {name: np.arange(3.0).reshape(3, 1, 1, 1, 1) + np.arange(2.0).reshape(1, 2, 1, 1, 1) + 10 * m
+             + np.zeros((1, 1, 1, 6, 8)) for m, name in enumerate(("one", "two"))}
+    figure = plots.composition_grid(shots, VARIABLES["image"], cycles=[0, 1, 10])
+    ax = figure.axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["factual", "1", "10"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["one", "two", "one", "two"]
+    canvas = ax.images[0].get_array() * 255
+    centres = [[canvas[row * 7 + 3, column * 9 + 4] for column in range(3)] for row in range(4)]
+    np.testing.assert_allclose(centres, [[0, 1, 2], [10, 11, 12], [1, 2, 3], [11, 12, 13]], atol=1e-9)
+    assert len(plots.composition_grid(shots["one"], VARIABLES["image"], rows=1).axes[0].get_yticklabels()) == 1
+    for wrong in (np.zeros((2, 1, 6, 8)), {"a": np.zeros((2, 1, 1, 6, 8)), "b": np.zeros((3, 1, 1, 6, 8))}):
+        with pytest.raises(DataError, match="is expected for each"):
+            plots.composition_grid(wrong, VARIABLES["image"])
+    with pytest.raises(DataError, match="heads"):
+        plots.composition_grid(shots, VARIABLES["image"], cycles=[1])
+
+
 def test_counterfactual_grid():
     factual = columns(3)
     world = {**factual, "t": factual["t"] + 1, "image": factual["image"] - 20}

@@ -20,7 +20,30 @@ _CHUNK, _CYCLES = 500, 10
 Folder = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="Folder of the report; RUN/evaluation by default.")
 ]
-Limit = Annotated[int, typer.Option("--limit", min=2, help="Rows for reconstruction and composition, at most.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=2, help="Rows for composition and for counterfactual images, at most.")
+]
+_IMAGES = "Counterfactual images"
+Samples = Annotated[
+    int, typer.Option("--samples", min=1, rich_help_panel=_IMAGES,
+                      help="Draws of each counterfactual, for the error to the true one.")
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", min=0.0, rich_help_panel=_IMAGES,
+                        help="Factor of the noise that only carries residuals, such as a VAE's pixel noise.")
+]
+Paper = Annotated[
+    bool, typer.Option("--paper", rich_help_panel=_IMAGES,
+                       help="The published protocol: targets from another bin, pixels over the padded canvas.")
+]
+TrainPredictors = Annotated[
+    int, typer.Option("--predictors", min=0, metavar="EPOCHS", rich_help_panel=_IMAGES,
+                      help="Where the run has no anti-causal predictors, train them first and keep them.")
+]
+TrainLatents = Annotated[
+    int, typer.Option("--latents", min=0, metavar="EPOCHS", rich_help_panel=_IMAGES,
+                      help="Where the run has no unconditional encoder (for minimality), train it first and keep it.")
+]
 
 
 def evaluate(
@@ -33,6 +56,11 @@ def evaluate(
     fit: options.Fit = "stretch",
     limit: Limit = 1000,
     out: Folder = None,
+    samples: Samples = 1,
+    temperature: Temperature = 1.0,
+    paper: Paper = False,
+    predictors: TrainPredictors = 0,
+    latents: TrainLatents = 0,
     seed: options.Seed = 0,
     variant: options.Variant = None,
     model: options.Module = None,
@@ -41,17 +69,26 @@ def evaluate(
     """Evaluate a fitted model on held-out rows: report.json, report.md and figures.
 
     Reports the log density of each variable with its standard error, and what a null intervention changes, once and
-    repeatedly (composition). A model's own evaluate(scm, data, config) adds to it.
+    repeatedly (composition). For images with causes it measures counterfactuals: error to the true one where the
+    model's module has a truth(config), composition, effectiveness by the predictors stored with the run, reversibility,
+    realism, minimality and identity. A model's own evaluate(scm, data, config) adds to it.
     """
-    from deepscm.cli import report, sources
+    from deepscm.cli import pictures, report, sources
     from deepscm.cli.runs import open_target
 
     opened = open_target(target, model=model, variant=variant, device=device)
-    columns, _ = sources.evidence(opened, data, rows, part=part, image_column=image_column, column=column or (),
-                                  fit=fit)
-    columns, dropped = complete(opened.scm, columns)
+    columns, numbers = sources.evidence(opened, data, rows, part=part, image_column=image_column, column=column or (),
+                                        fit=fit)
+    entry = _entry(opened, data)
+    every, dropped = complete(opened.scm, {**columns, **pictures.extras(opened, entry, part, numbers)})
+    columns = {name: every[name] for name in columns}
     result = measure(opened.scm, columns, limit, seed)
     result["rows"] = {"part": data or part, "used": _rows(columns), "incomplete": dropped}
+    choices = pictures.Choices(samples, temperature, paper, _CYCLES, seed, predictors, latents, device)
+    reports, notes = pictures.measure(
+        opened, {name: values[:limit] for name, values in every.items()}, choices,
+        lambda names: sources.parts_of(opened.scm, opened.model, opened.record.get("data") or {}, names))
+    result["images"], result["image_notes"] = reports, notes
     own = None
     if opened.model is not None and opened.model.has("evaluate"):
         own = opened.model.evaluate(opened.scm, _data(opened, columns, part, data))
@@ -162,6 +199,14 @@ def _error(values: np.ndarray) -> float:
 
 def _rows(columns: Mapping[str, Any]) -> int:
     return len(next(iter(columns.values())))
+
+
+def _entry(target: Target, data: str | None) -> dict[str, Any]:
+    """Where the rows come from: a table, or the folder of the model's own data."""
+    if data is None:
+        return target.record.get("data") or {}
+    path = Path(data).expanduser()
+    return {"root": str(path)} if path.is_dir() else {"table": str(path)}
 
 
 def _data(target: Target, columns: Mapping[str, Any], part: str, data: str | None) -> dict[str, Any]:

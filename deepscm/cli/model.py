@@ -2,7 +2,8 @@
 
 Required: `build(config) -> SCM` (or `build()`). Optional: `Config`, a frozen dataclass with defaults; `variants`, a
 dict of named configurations; `data(config, root)`, columns by split; `settings(config)`, options of `scm.fit`;
-`weights`, a shipped checkpoint; `evaluate(scm, data, config)`, the model's own report. See docs/models.md.
+`weights`, a shipped checkpoint; `evaluate(scm, data, config)`, the model's own report; `truth(config)`, the true
+counterfactual. See docs/models.md.
 """
 
 from __future__ import annotations
@@ -115,6 +116,20 @@ class Model:
     def evaluate(self, scm: SCM, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The module's own evaluation, or None."""
         return self._call("evaluate", scm, data, self.config) if self.has("evaluate") else None
+
+    def truth(self) -> Any:
+        """The true counterfactual, a function of rows and new values by variable; None where the module has none.
+
+        Raises:
+            ConfigurationError: `truth` returns something else.
+        """
+        if not self.has("truth"):
+            return None
+        function = self._call("truth", self.config)
+        if function is not None and not callable(function):
+            raise ConfigurationError(f"{self.source}: truth() returned {type(function).__name__}; a function of rows "
+                                     "and do that returns the true world, or None, is expected.")
+        return function
 
     def describe(self) -> dict[str, Any]:
         """What a run remembers of the model."""

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepscm.cli import console, runs
+from deepscm.cli import console, pictures, runs
 from deepscm.cli.configuration import plain
 from deepscm.cli.info import assumptions
 
 if TYPE_CHECKING:
     from deepscm.cli.runs import Target
+    from deepscm.evaluation import Report
     from deepscm.scm import SCM
 
 _DRAWS, _IMAGES = 5000, 4
@@ -27,15 +28,24 @@ _MEANING = (
 
 def write(folder: Path, target: Target, result: Mapping[str, Any], columns: Mapping[str, Any], seed: int) -> None:
     """Write the report into a folder and print its tables."""
-    figures = draw(folder, target.scm, columns, seed)
+    from deepscm.evaluation.report import shown
+
+    reports = result.get("images", {})
+    figures = draw(folder, target.scm, columns, seed, reports)
     densities, changes = density_rows(result["log_prob"]), change_rows(target.scm, result["null_intervention"])
+    known = {**result, "images": {name: found.json() for name, found in reports.items()}}
     document = {**runs.origin(), "target": str(target.folder or target.title), "seed": seed,
-                "model": (target.record.get("model") or {}).get("source"), **jsonable(result), "figures": figures}
+                "model": (target.record.get("model") or {}).get("source"), **jsonable(known), "figures": figures}
     runs.write_text(folder / "report.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     runs.write_text(folder / "report.md", page(target, result, densities, changes, figures))
     console.table(densities[0], densities[1:], "log density (nats)")
     if changes:
         console.table(changes[0], changes[1:], "null intervention")
+    for name, found in reports.items():
+        for table in found.values():
+            heads = table.used()
+            cells = [[shown(row.get(head)) for head in heads] for row in table.rows]
+            console.table(heads, cells, f"{name}: {table.title.lower()}")
     console.say(f"report in {folder / 'report.md'}")
 
 
@@ -72,6 +82,9 @@ def page(
              "## Log density (nats)", "", *markdown(densities), "", "A bound is a lower bound of the log density.", "",
              "## Null intervention", ""]
     lines += [*markdown(changes), "", _MEANING] if changes else [result["null_intervention"]["note"]]
+    for name, found in result.get("images", {}).items():
+        lines += ["", f"# Counterfactuals of {name}", "", *_settings(found.settings), "", found.markdown().rstrip()]
+    lines += ["", *(f"- {note}" for note in result.get("image_notes", ()))]
     if "model" in result:
         text = json.dumps(jsonable(result["model"]), indent=1)
         lines += ["", "## The model's own evaluation", "", "```json", text, "```"]
@@ -91,7 +104,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]]
 
 
-def draw(folder: Path, scm: SCM, columns: Mapping[str, Any], seed: int) -> list[str]:
+def draw(
+    folder: Path, scm: SCM, columns: Mapping[str, Any], seed: int, reports: Mapping[str, Report] | None = None
+) -> list[str]:
     """Write the figures; returns their names."""
     from deepscm import plots
 
@@ -100,6 +115,7 @@ def draw(folder: Path, scm: SCM, columns: Mapping[str, Any], seed: int) -> list[
         latent=[name for name in scm.graph.nodes if not scm.place(name).observed])}
     figures |= _distributions(scm, columns, seed)
     figures |= _images(scm, columns, seed)
+    figures |= pictures.figures(scm, reports or {}, columns)
     for name, figure in figures.items():
         plots.save(figure, folder / name)
     return list(figures)
@@ -191,6 +207,14 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return plain(value)
+
+
+def _settings(settings: Mapping[str, Any]) -> list[str]:
+    """What the numbers were made with, in a line."""
+    protocol = "the published protocol" if settings["paper"] else "values of other rows"
+    return [f"{settings['rows']} rows; interventions: {protocol}; temperature {settings['temperature']:g}; "
+            f"{settings['samples']} draw(s) for the error to truth; seed {settings['seed']}. Estimates stand with "
+            "their 95 % intervals."]
 
 
 def _number(value: float, digits: int = 6) -> str:

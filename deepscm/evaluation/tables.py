@@ -98,7 +98,8 @@ def realism(subject: Subject, factual: Look, observed: Tensor | None, worlds: Wo
     notes = (
         f"features: {network}. Distances on different features, or of different numbers of images "
         f"({len(factual.features)} here; half in the floor, whose Frechet distance is larger for it), do not compare.",
-        "Frechet: squared distance of the normals with the features' moments; kernel: unbiased squared MMD (KID).",
+        "Frechet: squared distance of the normals with the features' moments, biased upwards by about one over the "
+        "images; kernel: unbiased squared MMD (KID).",
         "under an intervention the distance to observational images has no zero floor; the distance to true "
         "interventional images has.",
     )
@@ -121,7 +122,7 @@ def _realism_of(subject: Subject, do: str, w: Measured, real: Tensor, factual: L
 def _distances(subject: Subject, one: Tensor, other: Tensor, target: str) -> Row:
     if min(len(one), len(other)) < 2:
         return {}
-    return {f"Frechet, to {target}": frechet(one, other, seed=subject.seed),
+    return {f"Frechet, to {target}": frechet(one, other),
             f"kernel, to {target}": kernel_distance(one, other, seed=subject.seed)}
 
 
@@ -136,7 +137,8 @@ def minimality(subject: Subject, factual: Look, worlds: Worlds, targets: Mapping
             continue
         before, after = subject.columns[do], targets[do]
         if not subject.discrete(do):
-            bins = Bins(subject.reference[do], BINS, "width" if subject.paper else "rows")
+            values = subject.reference[do]
+            bins = Bins(values, BINS, "width") if subject.paper else Bins(values, max(2, min(BINS, len(values) // 10)))
             before, after, rule = bins(before), bins(after), f" A number's label is its bin: {bins.rule}."
         scores[do] = cld(factual.latents, w.look.latents, before, after)
         rows.append({"do": do, "images": OURS, **_cld(scores[do])})

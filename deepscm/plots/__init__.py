@@ -18,6 +18,7 @@ _HOMES = {
     "agreement": ("covariate_agreement",),
     "conditioning": ("Violins", "condition_and_intervene", "violins"),
     "counterfactuals": ("counterfactual_grid",),
+    "cycles": ("composition_grid",),
     "densities": ("joint_densities", "marginals"),
     "graphs": ("causal_graph",),
     "images": ("conditional_grid", "conditional_samples", "reconstruction_grid", "sample_grid"),
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from deepscm.plots.conditioning import condition_and_intervene as condition_and_intervene
     from deepscm.plots.conditioning import violins as violins
     from deepscm.plots.counterfactuals import counterfactual_grid as counterfactual_grid
+    from deepscm.plots.cycles import composition_grid as composition_grid
     from deepscm.plots.densities import joint_densities as joint_densities
     from deepscm.plots.densities import marginals as marginals
     from deepscm.plots.graphs import causal_graph as causal_graph
