@@ -77,8 +77,8 @@ _SMALL = Config(
     channels=(16, 24, 32, 64, 128), blocks=1, features=256, hidden=(256,), likelihood="gaussian", beta=3.0,
 )
 variants: dict[str, Config] = {
-    "phantom": dataclasses.replace(_SMALL, epochs=40),
-    "ixi": dataclasses.replace(_SMALL, origin="ixi", position=True, latent=64, epochs=20),
+    "phantom": dataclasses.replace(_SMALL, epochs=30),
+    "ixi": dataclasses.replace(_SMALL, origin="ixi", position=True, latent=64, epochs=16),
     "cohort": dataclasses.replace(_PAPER, origin="cohort"),
     "phantom-paper": _PAPER,
 }
@@ -174,11 +174,13 @@ def settings(config: Config = variants["phantom"]) -> dict[str, Any]:
     return options
 
 
-def truth(rows: Mapping[str, Any], do: Mapping[str, Any]) -> dict[str, Any]:
-    """The true counterfactual of phantom rows: `deepscm.data.phantom.true_counterfactual`."""
+def truth(config: Config = variants["phantom"]) -> Any:
+    """The true counterfactual as a function of rows and `do`, where it is known: of the phantom. None elsewhere."""
+    if config.origin != "phantom":
+        return None
     from deepscm.data.phantom import true_counterfactual
 
-    return true_counterfactual(rows, do)
+    return true_counterfactual
 
 
 def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["phantom"]) -> dict[str, Any]:
