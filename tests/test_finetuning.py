@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import types
 from typing import Any
 
 import pytest
@@ -9,9 +8,10 @@ from torch import Tensor
 
 from deepscm import SCM, Categorical, Image, Node, Real
 from deepscm.errors import TrainingError
-from deepscm.mechanisms import GAN, VAE, AdditiveNoise, Empirical, GumbelMax, LocationScale
+from deepscm.mechanisms import GAN, HVAE, VAE, AdditiveNoise, Empirical, GumbelMax, LocationScale
 from deepscm.nn.pixels import Discretised, Gaussian
 from deepscm.training.finetuning import CounterfactualFineTuning, Rounded, differentiable
+from deepscm.training.predictors import Predictors
 
 # b := 0.8 a + e; the image shows a by the pattern A, b by B and its own noise by C, all orthogonal with entries +-1.
 A = torch.tensor([[1.0, -1.0], [1.0, -1.0]]).repeat(2, 2)
@@ -184,8 +184,7 @@ def test_batch_statistics_and_the_mode_of_training(predictors: SCM) -> None:
 
 
 def test_what_holds_an_anticausal_model_will_do(predictors: SCM) -> None:
-    held = types.SimpleNamespace(scm=predictors)
-    assert CounterfactualFineTuning("x", held).predictors is predictors
+    assert CounterfactualFineTuning("x", Predictors(predictors)).predictors is predictors
 
 
 # -- rounded pixels ---------------------------------------------------------------------------------------------------
@@ -232,8 +231,14 @@ def test_a_discretised_mechanism_is_lent_its_gradient_for_a_while() -> None:
         assert type(other.pixels) is Gaussian
 
 
-def test_a_discretised_mechanism_is_tuned_too(predictors: SCM) -> None:
-    scm = model(likelihood="discretised", log_variance=None)
+@pytest.mark.parametrize("make", [
+    lambda: VAE(4, "discretised", channels=(8,), hidden=(32,), features=16, particles=1, log_variance=None),
+    lambda: HVAE((1, 4), (16, 8), blocks=1, latent=4),
+], ids=["VAE", "HVAE"])
+def test_a_discretised_mechanism_is_tuned_too(make: Any, predictors: SCM) -> None:
+    nodes = model().nodes
+    torch.manual_seed(0)
+    scm = SCM({**nodes, "x": Node(IMAGE, make(), ["a", "b"])})
     objective = CounterfactualFineTuning("x", predictors, limit=1e6, lr=3e-3)
     history = scm.fit(rows(300, 0), rows(100, 1), nodes=["x"], objectives=[objective], epochs=6, batch_size=50)
     curve = history.curve("counterfactualfinetuning.error")
