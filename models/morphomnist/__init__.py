@@ -60,7 +60,7 @@ class Config:
     learned: bool = False
     beta: float = 1.0
     particles: int = 1
-    epochs: int = 100
+    epochs: int = 80
     batch_size: int = 64
     lr: float = 1e-3
     covariate_lr: float = 5e-3
@@ -92,7 +92,7 @@ def _benchmark() -> dict[str, Config]:
 _PAPER = Config(paper=True, epochs=1000, batch_size=256, lr=1e-4, particles=4, schedule=None)
 variants: dict[str, Config] = {
     # Without causes of the image, its mechanism has less to learn.
-    "independent": Config(graph="independent", epochs=60),
+    "independent": Config(graph="independent", epochs=45),
     **{graph: Config(graph=graph) for graph in ("conditional", "full")},
     # A label is worth 2.3 nats at most: only where each nat of z costs more does z leave the digit to its label.
     "digit": Config(graph="digit", likelihood="gaussian", beta=10.0, epochs=15),
