@@ -88,7 +88,7 @@ class Adversarial(Encoded):
         lr, betas: of both Adam optimisers.
         saturating: descend Eq. 5 itself.
         penalty: weight of the squared gradient of the discriminator at real pairs (R1; Mescheder et al., 2018), which
-            keeps the game from diverging and takes about a third more time.
+            keeps the game from diverging and makes a step take about half as long again.
         collapse: mean loss of the discriminator, in nats over the last hundred steps, below which it counts as
             collapsed: generator and encoder have nothing to learn from a discriminator that never errs. None: never.
         embed, name: as for `Encoded`.
