@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image as Picture
 
 from deepscm import SCM
 from deepscm.errors import NotFoundError
 from models import celeba
+from tests import faces
 
-NAMES = ["Smiling", "Eyeglasses", "Young", "Male", "No_Beard", "Bald"]
 SMALL: dict[str, Any] = {"size": 16, "latent": 4, "channels": (4, 8), "hidden": (16,), "epochs": 3}
 
 
@@ -27,25 +24,7 @@ def small(variant: str, **changes: Any) -> celeba.Config:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 packed pictures whose brightness shows smiling and male; beards depend on male, baldness on age too."""
-    folder = tmp_path_factory.mktemp("data") / "celeba"
-    folder.mkdir()
-    generator, count = np.random.default_rng(0), 240
-    smiling, glasses, young, male = generator.random((4, count)) < np.array([0.5, 0.2, 0.7, 0.5])[:, None]
-    no_beard = generator.random(count) < np.where(male, 0.5, 0.98)
-    bald = generator.random(count) < np.where(male & ~young, 0.5, 0.05)
-    values = np.stack([smiling, glasses, young, male, no_beard, bald], 1).astype(np.uint8)
-    part = np.repeat([0, 1, 2], count // 3).astype(np.uint8)
-    np.savez(folder / "celeba_labels.npz", attr_packed=np.packbits(values, axis=1), attr_names=np.array(NAMES),
-             partition=part, identity=np.arange(count, dtype=np.int32))
-    for pack in range(4):
-        with zipfile.ZipFile(folder / f"celeba64_p{pack}.zip", "w") as archive:
-            for row in range(pack, count, 4):
-                buffer = io.BytesIO()
-                shade = int(60 + 80 * smiling[row] + 60 * male[row] + generator.integers(0, 20))
-                Picture.new("RGB", (64, 64), (shade, shade, 128)).save(buffer, "WEBP", lossless=True)
-                archive.writestr(f"{row + 1:06d}.webp", buffer.getvalue())
-    return folder
+    return faces.write(tmp_path_factory.mktemp("data") / "celeba")
 
 
 @pytest.fixture(autouse=True)
