@@ -79,7 +79,8 @@ def test_an_image_causes_its_causes() -> None:
     assert {name: scm.graph.parents(name) for name in scm.graph.nodes} == {
         "image": (), "width": ("image", "bright", "place"), "bright": ("image",), "lying": ("image",),
         "place": ("image",)}
-    assert isinstance(anticausal(model(), "image", heteroscedastic=True)["width"], LocationScale)
+    for uneven in (True, ["width"]):
+        assert isinstance(anticausal(model(), "image", heteroscedastic=uneven)["width"], LocationScale)
     assert anticausal(model(), "image", trunk=None)["width"].trunk is None
 
 
@@ -88,6 +89,7 @@ def test_an_image_causes_its_causes() -> None:
     ({"image": "picture"}, GraphError, "unknown variable"),
     ({"conditions": {"age": ["width"]}}, GraphError, "name age"),
     ({"conditions": {"width": ["image"]}}, GraphError, "name image"),
+    ({"heteroscedastic": ["age"]}, GraphError, "name age"),
     ({"conditions": {"width": ["bright"], "bright": ["width"]}}, GraphError, "cycle"),
     ({"trunk": [Conv(4, 5), Conv(4, 5), Conv(4, 5)]}, MechanismError, "too small"),
 ])

@@ -42,7 +42,7 @@ def anticausal(
     conditions: Mapping[str, Sequence[str]] | None = None,
     trunk: Sequence[Layer] | None = COMPACT,
     hidden: Sequence[int] = (),
-    heteroscedastic: bool = False,
+    heteroscedastic: Collection[str] | bool = False,
 ) -> SCM:
     """The model in which an image causes its own causes: one untrained predictor q(parent | image) for each parent.
 
@@ -53,10 +53,11 @@ def anticausal(
             q(t | x, i). Such a predictor can do well without looking at the image where they tell its target.
         trunk: rows of a network table that reads the image (`TABLE_17`, `TABLE_18`, `COMPACT`); None for its pixels.
         hidden: widths of layers between the trunk's features, joined with the conditions, and the prediction.
-        heteroscedastic: let the spread of a number depend on the image as well.
+        heteroscedastic: numbers whose spread depends on the image as well, so that images in which they are hard to see
+            count less; True for all.
 
     Raises:
-        GraphError: an unknown image, one without parents, conditions that are no parents or form a cycle.
+        GraphError: an unknown image, one without parents, names that are no parents, conditions that form a cycle.
         MechanismError: a parent that is an image, a trunk that does not fit.
 
     Example:
@@ -69,12 +70,14 @@ def anticausal(
     if not isinstance(scm.variables[image], Image) or not parents:
         raise GraphError(f"{image!r} came, {scm.variables[image]} with the parents {list(parents)}; an image that has "
                          "parents is expected.")
-    strange = sorted({*given, *(name for names in given.values() for name in names)} - set(parents))
+    uneven = set(parents) if heteroscedastic is True else set(heteroscedastic or ())
+    strange = sorted({*given, *uneven, *(name for names in given.values() for name in names)} - set(parents))
     if strange:
-        raise GraphError(f"conditions name {', '.join(strange)}; the parents of {image} are {', '.join(parents)}.")
+        raise GraphError(f"conditions or heteroscedastic name {', '.join(strange)}; the parents of {image} are "
+                         f"{', '.join(parents)}.")
     nodes = {image: Node(scm.variables[image], Empirical())}
     for name in parents:
-        mechanism = _predictor(name, scm.variables[name], trunk, hidden, heteroscedastic)
+        mechanism = _predictor(name, scm.variables[name], trunk, hidden, name in uneven)
         nodes[name] = Node(scm.variables[name], mechanism, [image, *given.get(name, ())])
     return SCM(nodes)
 
