@@ -42,8 +42,12 @@ def test_data_has_the_models_columns(tmp_path):
     assert {name: len(columns["image"]) for name, columns in parts.items()} == {
         "train": 1297, "validation": 200, "test": 300}
     scm = morphomnist.build(config)
-    assert set(parts["test"]) == set(scm.graph.nodes)
-    scm.observe(parts["test"])
+    assert set(parts["validation"]) == set(scm.graph.nodes)
+    scm.observe(parts["validation"])
+    few = {name: column[:3] for name, column in parts["test"].items()}
+    world = morphomnist.truth(config)(few, {"thickness": 3.0})
+    assert (world["thickness"] == 3.0).all()
+    assert world["image"].shape == (3, 1, 28, 28)
 
 
 def test_training_lowers_the_bound(tmp_path):

@@ -181,12 +181,14 @@ class Parts(Mapping[str, dict[str, Any]]):
         if part not in ("train", "validation", "test"):
             raise KeyError(part)
         try:
-            columns = morphomnist.load(part, origin=self.config.origin, root=self.root).columns  # type: ignore[arg-type]
+            split = morphomnist.load(part, origin=self.config.origin, root=self.root)  # type: ignore[arg-type]
         except NotFoundError as error:
             warnings.warn(f"{error} scikit-learn's digits stand in; results are not those of MNIST.", stacklevel=2)
-            columns = morphomnist.load(part, origin="digits", root=self.root).columns  # type: ignore[arg-type]
+            split = morphomnist.load(part, origin="digits", root=self.root)  # type: ignore[arg-type]
+        if part == "test":  # what the true model needs comes along
+            return dict(split.rows(slice(None)) if split.source is not None else split.columns)
         names = ["thickness", "intensity", "image", *(["digit"] if self.config.graph == "digit" else [])]
-        return {name: columns[name] for name in names}
+        return {name: split.columns[name] for name in names}
 
     def __iter__(self) -> Iterator[str]:
         return iter(("train", "validation", "test"))
@@ -198,11 +200,20 @@ class Parts(Mapping[str, dict[str, Any]]):
 def data(config: Config = variants["full"], root: str | Path | None = None) -> Parts:
     """Columns of the train, validation and test parts; without MNIST and without a network, of the bundled digits.
 
+    The test part also has what `truth` needs: the digit and the source image of each row.
+
     Args:
         config: its `graph` decides the columns, its `origin` the digits.
         root: folder of the generated files; the user's cache by default.
     """
     return Parts(config, root)
+
+
+def truth(config: Config = variants["full"]) -> Any:
+    """The true counterfactual of rows of the test part; there is none of do(digit)."""
+    from deepscm.data.morphomnist import true_counterfactual
+
+    return true_counterfactual
 
 
 def settings(config: Config = variants["full"]) -> dict[str, Any]:
@@ -264,7 +275,7 @@ def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["full"
 
     from deepscm.data.morphomnist import measure_intensity, measure_thickness
 
-    facts = {name: np.asarray(column)[:200] for name, column in data["test"].items()}
+    facts = {name: np.asarray(column)[:200] for name, column in data["test"].items() if name in scm}
 
     def errors(world: Mapping[str, Any]) -> dict[str, float]:
         images = np.clip(np.round(np.asarray(world["image"])), 0, 255).astype(np.uint8)[:, 0]
