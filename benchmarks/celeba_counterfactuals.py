@@ -77,7 +77,8 @@ def budget(config: celeba.Config, folder: Path) -> str:
     scm, notes = SCM.load(folder), meta(folder)
     count = sum(p.numel() for p in scm["image"].parameters())
     size = "published network" if config.paper else "compact network"
-    return f"{notes['rows']:,} images x {config.epochs}, {size} ({count / 1e6:.1f} M)"
+    tuned = f", fine-tuned on {notes['tuned']:,}" if "tuned" in notes else ""
+    return f"{notes['rows']:,} images x {config.epochs}, {size} ({count / 1e6:.1f} M){tuned}"
 
 
 def columns(table: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> list[str]:
@@ -232,7 +233,8 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=VARIANTS)
     parser.add_argument("--rows", type=int, default=2000)
     options = parser.parse_args()
-    temperatures = {variant: sorted({PAPER[celeba.variants[variant].mechanism], 1.0}) for variant in options.variants}
+    mechanisms = {name: celeba.variants[name.removesuffix("-tuned")].mechanism for name in options.variants}
+    temperatures = {name: sorted({PAPER[mechanism], 1.0}) for name, mechanism in mechanisms.items()}
     runs = [report(variant, options.runs, options.rows, each)
             for variant in options.variants for each in temperatures[variant]]
     for table in (composition, effectiveness, quality, reversibility):

@@ -46,13 +46,13 @@ QUALITY: dict[str, tuple[float, float, float, float]] = {
 
 
 def kind(variant: str) -> str:
-    """The published row that a variant of `models.celeba` belongs beside.
+    """The published row that a variant of `models.celeba` belongs beside; there may be none of that name.
 
     Example:
-        >>> kind("simple-vae-learned-compact"), kind("complex-gan")
-        ('vae-learned', 'gan-tuned')
+        >>> kind("simple-vae-learned-compact"), kind("complex-gan"), kind("simple-hvae-compact-tuned")
+        ('vae-learned', 'gan-tuned', 'hvae-tuned')
     """
-    name = variant.partition("-")[2].removesuffix("-compact")
+    name = variant.partition("-")[2].replace("-compact", "")
     return "gan-tuned" if name == "gan" else name
 
 

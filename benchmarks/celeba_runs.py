@@ -19,6 +19,7 @@ from deepscm.evaluation import Latents, latents_of, train_latents
 from deepscm.io.checkpoint import meta
 from deepscm.nn.trunks import TABLE_18
 from deepscm.training.anticausal import anticausal, fit_predictors
+from deepscm.training.finetuning import CounterfactualFineTuning
 from deepscm.training.predictors import Predictors
 from deepscm.training.sampling import Augment
 from models import celeba
@@ -29,6 +30,7 @@ RUNS = Path("runs/celeba")
 # there, six times as many images pass on a CPU.
 SMALL_TRUNK = (dataclasses.replace(TABLE_18[0], stride=2), *TABLE_18[1:])
 EPOCHS = 6  # of the predictors, on balanced batches; the published budget is 25,000 batches of 128, about 20
+TUNING_BATCHES, COACH = 500, 1  # published: 2,000 batches of 32; the seed of the predictors that fine-tuning looks at
 ENCODER_ROWS, ENCODER_EPOCHS = 10_000, 6  # of the unconditional encoder
 
 
@@ -36,14 +38,19 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, cel
     """The variant's model, read from its run folder, or trained into it (a killed training goes on where it was).
 
     Args:
-        variant: a name in `models.celeba.variants`.
+        variant: a name in `models.celeba.variants`; with "-tuned" after it, that model after counterfactual
+            fine-tuning.
         folder: parent of the run folders.
         changes: settings of the configuration to replace, such as `epochs=100`.
     """
-    config = dataclasses.replace(celeba.variants[variant], **changes)
+    base = variant.removesuffix("-tuned")
+    config = dataclasses.replace(celeba.variants[base], **changes)
     run = folder / variant
     if not (run / "scm.json").exists():
-        train(config, run)
+        if base == variant:
+            train(config, run)
+        else:
+            tune(base, run)
     made = {name: tuple(v) if isinstance(v, list) else v for name, v in meta(run)["config"].items()}
     return SCM.load(run), celeba.Config(**made)  # as it was trained, whatever the variant says now
 
@@ -60,7 +67,21 @@ def train(config: celeba.Config, run: Path) -> None:
     scm.save(run, meta={"config": dataclasses.asdict(config), "best": history.best, "rows": len(rows["image"])})
 
 
-def predictors(config: celeba.Config, folder: Path = RUNS, epochs: int = EPOCHS) -> Predictors:
+def tune(base: str, run: Path) -> None:
+    """Counterfactual fine-tuning of a trained model into `run`, by predictors that judge nothing afterwards (A.3)."""
+    scm, config = trained(base, run.parent)
+    coach, parts = predictors(config, run.parent, seed=COACH), celeba.data(config)
+    order = np.random.default_rng(config.seed).permutation(len(parts["train"]["image"]))
+    rows = np.sort(order[: TUNING_BATCHES * config.batch_size])
+    scm.fit({name: column[rows] for name, column in parts["train"].items()}, parts["validation"], nodes=["image"],
+            objectives=[CounterfactualFineTuning("image", coach)], epochs=1, batch_size=config.batch_size,
+            folder=run, resume=True)
+    scm.save(run, meta={**meta(run.parent / base), "tuned": len(rows)})
+
+
+def predictors(
+    config: celeba.Config, folder: Path = RUNS, epochs: int | None = None, seed: int = 0
+) -> Predictors:
     """The anti-causal predictors of a graph's attributes, trained where they are missing (A.5).
 
     Each is trained on batches in which both classes are equally likely, on flipped and shifted images, and calibrated
@@ -70,17 +91,18 @@ def predictors(config: celeba.Config, folder: Path = RUNS, epochs: int = EPOCHS)
         config: its graph and size say what is predicted from what; with `paper`, Table 18 to the letter.
         folder: parent of the run folders.
         epochs: passes over the training part.
+        seed: of weights and batches; other seeds are other predictors, kept elsewhere.
     """
-    place = judges(config, folder)
+    place, epochs = judges(config, folder, seed), epochs or EPOCHS
     plan = celeba.Config(graph=config.graph, size=config.size)
     scm = celeba.build(plan)
     if not (place / "predictors" / "image" / "scm.json").exists():
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         made = Predictors(anticausal(scm, "image", trunk=TABLE_18 if config.paper else SMALL_TRUNK))
         parts = celeba.data(config)
         fit_predictors(made, parts["train"], parts["validation"], balance=True,
                        augment=Augment(flip=0.5, shift=config.size // 16), epochs=epochs, batch_size=128, patience=None,
-                       folder=place / "training", resume=True)
+                       seed=seed, folder=place / "training", resume=True)
         made.save(place, meta={"epochs": epochs, "rows": len(parts["train"]["image"])})
     return Predictors.load(place, "image", scm)
 
@@ -98,9 +120,10 @@ def encoder(config: celeba.Config, folder: Path = RUNS) -> Latents:
     return latents_of(SCM.load(place))
 
 
-def judges(config: celeba.Config, folder: Path = RUNS) -> Path:
+def judges(config: celeba.Config, folder: Path = RUNS, seed: int = 0) -> Path:
     """The folder of what measures the models of one graph."""
-    return folder / "-".join(["judges", config.graph, str(config.size), *(["paper"] if config.paper else [])])
+    marks = [*(["paper"] if config.paper else []), *([f"seed{seed}"] if seed else [])]
+    return folder / "-".join(["judges", config.graph, str(config.size), *marks])
 
 
 def test_rows(config: celeba.Config, count: int) -> dict[str, Any]:

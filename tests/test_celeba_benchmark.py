@@ -33,14 +33,14 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(table, "RESULTS", tmp_path / "results")
     # Three features instead of hundreds, whose matrix roots would take all the time.
     monkeypatch.setattr(celeba_counterfactuals, "evaluate", partial(evaluate, features=colours))
-    for name, value in {"EPOCHS": 1, "ENCODER_EPOCHS": 1, "ENCODER_ROWS": 20}.items():
+    for name, value in {"EPOCHS": 1, "ENCODER_EPOCHS": 1, "ENCODER_ROWS": 20, "TUNING_BATCHES": 1}.items():
         monkeypatch.setattr(celeba_runs, name, value)
     for name, config in celeba.variants.items():
         monkeypatch.setitem(celeba.variants, name, dataclasses.replace(config, **TINY))
     return tmp_path / "results"
 
 
-@pytest.mark.parametrize("variant", ["simple-vae-compact", "simple-gan-compact", "complex-vae-compact"])
+@pytest.mark.parametrize("variant", ["simple-vae-compact-tuned", "simple-gan-compact", "complex-vae-compact"])
 def test_every_table_is_written(results: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     runs = results.parent / "runs"
     monkeypatch.setattr(sys, "argv", ["benchmark", "--runs", str(runs), "--rows", "24", "--variants", variant])
