@@ -90,16 +90,16 @@ class _Heads:
         self.shape = self._shape(self.cos, self.sin) / self._size()
 
     def _frame(self, size: int) -> tuple[Array, Array]:
-        """Every pixel's place in its head: turned by about 3 degrees, shifted by about 2 mm."""
+        """Every pixel's place in its head: turned by 1.5 degrees or so, shifted by 0.8 mm, as after registration."""
         place: Array = ((np.arange(size, dtype=np.float32) + 0.5) * self.pixel - FIELD / 2).astype(np.float32)
         x, y = place[None, None, :], -place[None, :, None]
-        turn, own = 0.055 * self.own["turn"], self.own
-        x, y = x - 2.0 * own["shift_x"], y - 2.0 * own["shift_y"]
+        turn, own = 0.025 * self.own["turn"], self.own
+        x, y = x - 0.8 * own["shift_x"], y - 0.8 * own["shift_y"]
         return x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
 
     def _shape(self, cos: Array, sin: Array) -> Array:
         """The outline's radius by direction, up to its size: an egg, wider behind."""
-        aspect = _ASPECT * (1 + 0.025 * self.own["width"])
+        aspect = _ASPECT * (1 + 0.02 * self.own["width"])
         ellipse = 1 / np.sqrt(cos**2 * aspect + sin**2 / aspect)
         return np.asarray(ellipse * (1 - (0.02 + 0.01 * self.own["egg"]) * sin * (1 - 2 * cos**2)))
 
@@ -118,7 +118,7 @@ class _Heads:
         own, level = self.own, LEVELS
         tissue, inside = self._brain()
         # The skull is the head's own, but gives way to a brain that would touch it.
-        free = (79.5 * np.exp(0.022 * own["head"]) - self.radius - 3.0) / 2.0
+        free = (79.5 * np.exp(0.018 * own["head"]) - self.radius - 3.0) / 2.0
         skull = (self.radius + 3.0 + 2.0 * np.logaddexp(0, free)) * self.shape
         bone = skull + 4.5 * np.exp(0.18 * own["bone"])
         scalp = bone + 5.5 * np.exp(0.15 * own["scalp"])

@@ -75,10 +75,11 @@ _PAPER = Config(particles=4, epochs=1000, batch_size=256, lr=1e-4, schedule=None
 # What two cores can train: one convolution a scale, grey values with a normal on their own scale.
 _SMALL = Config(
     channels=(16, 24, 32, 64, 128), blocks=1, features=256, hidden=(256,), likelihood="gaussian", beta=3.0,
+    batch_size=32, lr=2e-3,
 )
 variants: dict[str, Config] = {
-    "phantom": dataclasses.replace(_SMALL, epochs=30),
-    "ixi": dataclasses.replace(_SMALL, origin="ixi", position=True, latent=64, epochs=16),
+    "phantom": dataclasses.replace(_SMALL, epochs=13),
+    "ixi": dataclasses.replace(_SMALL, origin="ixi", position=True, latent=64, crops=4, epochs=10),
     "cohort": dataclasses.replace(_PAPER, origin="cohort"),
     "phantom-paper": _PAPER,
 }
