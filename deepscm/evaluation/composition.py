@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepscm.evaluation.measure import batches, joined
+from deepscm.evaluation.measure import PICTURES, batches, joined
 from deepscm.evaluation.report import Table
 from deepscm.evaluation.subject import Columns, Subject, admissible
 from deepscm.evaluation.worlds import cut, world
@@ -27,10 +27,10 @@ def composition(subject: Subject, cycles: int) -> tuple[Table, Tensor]:
     pictures = []
     for rows in batches(subject):
         start = values = cut(subject.columns, rows)
-        shots = [start[subject.image][:8]]
+        shots = [start[subject.image][:PICTURES]]
         for cycle in range(1, cycles + 1):
             values = world(subject, admissible(values, subject.scm.variables), {}, rows, f"null:{cycle}", replay=True)
-            shots.append(values[subject.image][:8])
+            shots.append(values[subject.image][:PICTURES])
             if cycle in wanted:
                 parts[cycle].append(distances(subject, values, start))
         if rows.start == 0:

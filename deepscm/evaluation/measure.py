@@ -16,7 +16,7 @@ from deepscm.evaluation.worlds import cut, world
 from deepscm.metrics import TruthError, WayBack, embedded, to_truth, way_back
 from deepscm.metrics.arrays import chunks
 
-_PICTURES = 8  # rows whose images are kept for figures
+PICTURES = 8  # rows whose images are kept for figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ def measured(subject: Subject, name: str, target: Tensor) -> tuple[Measured, Col
         true = _truth(subject, rows, name, target[rows])
         parts.append(_part(subject, values, draws[subject.image], first, true, rows, name))
         if rows.start == 0:
-            picture = {key: value[:_PICTURES] for key, value in first.items()}
+            picture = {key: value[:PICTURES] for key, value in first.items()}
     return joined(parts), picture
 
 
@@ -152,8 +152,8 @@ def _truth(subject: Subject, rows: slice, name: str, target: Tensor) -> Columns 
 
 
 def batches(subject: Subject) -> Iterator[slice]:
-    """The rows, some at a time."""
-    return chunks(len(subject), max(1, subject.batch_size // subject.samples))
+    """The rows, some at a time; never fewer than figures show."""
+    return chunks(len(subject), max(PICTURES, subject.batch_size // subject.samples))
 
 
 def joined(parts: Sequence[Any]) -> Any:

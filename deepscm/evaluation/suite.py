@@ -116,7 +116,11 @@ def evaluate(
             parts["minimality"] = tables.minimality(subject, factual, found, goals)
         parts["identity"] = tables.identity(subject, factual, found)
     pictures["cycles"] = shots
-    return Report(parts, _settings(subject, cycles, network), _absent(subject, found), pictures)
+    notes = _absent(subject, found)
+    if features is None:
+        notes.append("FID and KID of the literature need Inception's weights; distances on other features are not "
+                     "comparable with published ones.")
+    return Report(parts, _settings(subject, cycles, network), tuple(notes), pictures)
 
 
 def _goals(subject: Subject, interventions: Collection[str] | Mapping[str, Any] | None) -> Columns:
@@ -163,7 +167,7 @@ def _settings(subject: Subject, cycles: int, network: str) -> dict[str, Any]:
             "canvas": subject.canvas, "reference rows": len(subject.reference[subject.image])}
 
 
-def _absent(subject: Subject, found: Mapping[str, Measured]) -> tuple[str, ...]:
+def _absent(subject: Subject, found: Mapping[str, Measured]) -> list[str]:
     """What was not measured, and why."""
     notes = []
     if subject.truth is None:
@@ -177,6 +181,4 @@ def _absent(subject: Subject, found: Mapping[str, Measured]) -> tuple[str, ...]:
         notes.append("minimality (CLD): no unconditional encoder was given.")
     if subject.perceptual is None:
         notes.append("LPIPS: no weights were given.")
-    notes.append("FID and KID of the literature need Inception's weights; distances on other features are not "
-                 "comparable with published ones.")
-    return tuple(notes)
+    return notes

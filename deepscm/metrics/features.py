@@ -95,8 +95,8 @@ def inception(path: str | os.PathLike[str], *, low: float = 0.0, high: float = 2
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is no TorchScript file of a feature network: {error}") from error
 
-    def features(images: Tensor) -> Tensor:
+    def inception(images: Tensor) -> Tensor:
         levels = ((images - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
         return network(levels.expand(-1, 3, -1, -1), return_features=True)
 
-    return features
+    return inception
