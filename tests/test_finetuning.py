@@ -187,6 +187,26 @@ def test_what_holds_an_anticausal_model_will_do(predictors: SCM) -> None:
     assert CounterfactualFineTuning("x", Predictors(predictors)).predictors is predictors
 
 
+def test_an_image_that_is_not_finite_stops_training_with_the_best_weights(predictors: SCM) -> None:
+    class Broken(CounterfactualFineTuning):
+        validated = False
+
+        def validate(self, batch: Any) -> Any:
+            self.validated = True
+            return super().validate(batch)
+
+        def steps(self, batch: Any) -> Any:
+            if self.validated:
+                with torch.no_grad():
+                    next(self.scm["x"].decoder.parameters()).fill_(float("nan"))
+            yield from super().steps(batch)
+
+    scm = model()
+    with pytest.raises(TrainingError, match=r"broken\.error.* is not finite in epoch 2; the weights of the best epoch"):
+        scm.fit(rows(40, 0), rows(20, 1), nodes=["x"], objectives=[Broken("x", predictors)], epochs=3)
+    assert all(bool(torch.isfinite(p).all()) for p in scm["x"].parameters())
+
+
 # -- rounded pixels ---------------------------------------------------------------------------------------------------
 
 
