@@ -41,7 +41,8 @@ class Config:
         mechanism: of the image, "vae", "hvae" or "gan".
         paper: the published networks (Tables 9 and 10, A.3, Tables 14 to 16) and budgets; else small ones for a CPU.
         size: height and width of the image.
-        latent: dimensions of the image's high-level noise z, of a small VAE or GAN.
+        latent: dimensions of the image's high-level noise z, of a small VAE or GAN. The fewer there are, the less of an
+            attribute fits into them, and the more is left to the attribute itself.
         channels, hidden: widths of a small VAE or GAN.
         learned: whether a VAE learns the variance of every pixel; else it is e^-5 on the scale 0..1.
         beta: weight of the divergence in the training loss of a VAE or HVAE.
@@ -57,14 +58,14 @@ class Config:
     mechanism: Literal["vae", "hvae", "gan"] = "vae"
     paper: bool = False
     size: int = 64
-    latent: int = 32
+    latent: int = 16
     channels: tuple[int, ...] = (16, 32, 64, 128)
     hidden: tuple[int, ...] = (256,)
     learned: bool = False
-    beta: float = 1.0
+    beta: float = 5.0
     packs: tuple[int, ...] = ()
-    epochs: int = 16
-    batch_size: int = 128
+    epochs: int = 8
+    batch_size: int = 64
     lr: float = 1e-3
     label_lr: float = 1e-2
     patience: int | None = None
@@ -75,7 +76,7 @@ class Config:
 def _variants() -> dict[str, Config]:
     """Each graph with each mechanism, published and small."""
     # 600,000 iterations of 128 images for the VAE, 2,000,000 of 32 for the HVAE, on 162,770 images (A.2, A.3).
-    vae = Config(paper=True, epochs=472, lr=5e-4, beta=5.0, patience=10, schedule=None)
+    vae = Config(paper=True, epochs=472, batch_size=128, lr=5e-4, patience=10, schedule=None)
     made = {
         "vae": vae,
         "vae-learned": dataclasses.replace(vae, learned=True),
@@ -84,7 +85,7 @@ def _variants() -> dict[str, Config]:
         "vae-compact": Config(),
         "vae-learned-compact": Config(learned=True),
         "hvae-compact": Config(mechanism="hvae"),
-        "gan-compact": Config(mechanism="gan", lr=2e-4, schedule=None),
+        "gan-compact": Config(mechanism="gan", latent=64, lr=2e-4, schedule=None),
     }
     return {f"{graph}-{name}": dataclasses.replace(config, graph=graph)
             for graph in ("simple", "complex") for name, config in made.items()}
