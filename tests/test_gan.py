@@ -199,6 +199,21 @@ def test_the_cyclic_cost_is_zero_for_an_inverse() -> None:
     assert losses["encoderfinetuning.image"].item() == pytest.approx(2 * moved, abs=1e-5)
 
 
+def test_a_resumed_game_goes_on_as_if_never_interrupted(tmp_path: Any) -> None:
+    def played(folder: Any, epochs: int, resume: bool) -> tuple[SCM, Adversarial]:
+        scm, game = model(), Adversarial("x", lr=1e-3)
+        scm.fit(rows(60, 0)[0], rows(20, 1)[0], nodes=["x"], objectives=[game], epochs=epochs, batch_size=20,
+                folder=folder, resume=resume)
+        return scm, game
+
+    whole, judge = played(tmp_path / "whole", 3, False)
+    played(tmp_path / "parts", 1, False)
+    parts, other = played(tmp_path / "parts", 3, True)
+    for one, two in ((whole["x"], parts["x"]), (judge, other)):
+        for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+            torch.testing.assert_close(a, b, msg=name)
+
+
 # -- when it goes wrong -----------------------------------------------------------------------------------------------
 
 
