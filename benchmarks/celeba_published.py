@@ -50,10 +50,9 @@ def kind(variant: str) -> str:
 
     Example:
         >>> kind("simple-vae-learned-compact"), kind("complex-gan"), kind("simple-hvae-compact-tuned")
-        ('vae-learned', 'gan-tuned', 'hvae-tuned')
+        ('vae-learned', 'gan', 'hvae-tuned')
     """
-    name = variant.partition("-")[2].replace("-compact", "")
-    return "gan-tuned" if name == "gan" else name
+    return variant.partition("-")[2].replace("-compact", "")
 
 
 def row(model: str, cells: dict[str, Any]) -> dict[str, Any]:

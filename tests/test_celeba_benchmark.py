@@ -40,7 +40,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "results"
 
 
-@pytest.mark.parametrize("variant", ["simple-vae-compact-tuned", "simple-gan-compact", "complex-vae-compact"])
+@pytest.mark.parametrize("variant", ["simple-vae-compact-tuned", "simple-gan-compact-tuned", "complex-vae-compact"])
 def test_every_table_is_written(results: Path, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
     runs = results.parent / "runs"
     monkeypatch.setattr(sys, "argv", ["benchmark", "--runs", str(runs), "--rows", "24", "--variants", variant])

@@ -53,6 +53,13 @@ def test_every_graph_has_every_mechanism() -> None:
         celeba.variants["simple-vae"].epochs = 3  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("variant", ["simple-vae", "simple-hvae", "complex-gan", "complex-hvae"])
+def test_published_variants_have_the_published_networks(variant: str) -> None:
+    scm = celeba.build(celeba.variants[variant])
+    assert scm.variables["image"].shape == (3, 64, 64)
+    assert sum(p.numel() for p in scm["image"].parameters()) > 3e6
+
+
 @pytest.mark.parametrize("graph", ["simple", "complex"])
 def test_fit_and_counterfactual(root: Path, graph: str) -> None:
     # Where each nat of z is dear, z leaves to the attributes what they can say.
