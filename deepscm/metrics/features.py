@@ -24,7 +24,9 @@ class RandomFeatures(nn.Module):
     Args:
         channels: of the images.
         low, high: their nominal range.
-        size: length D of a feature vector.
+        size: features of each cell.
+        grid: cells a side over which features are averaged, so that a vector has `size * grid ** 2` of them; more than
+            one say where things are.
         seed: of the weights.
 
     Example:
@@ -33,10 +35,10 @@ class RandomFeatures(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, *, low: float = 0.0, high: float = 255.0, size: int = 64, seed: int = 0
+        self, channels: int = 1, *, low: float = 0.0, high: float = 255.0, size: int = 64, grid: int = 1, seed: int = 0
     ) -> None:
         super().__init__()
-        self.low, self.high, self.seed = low, high, seed
+        self.low, self.high, self.grid, self.seed = low, high, grid, seed
         widths = (channels, 16, 32, size)
         with torch.random.fork_rng(devices=[]):  # layers start from torch's own stream; they are filled just below
             rows = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)]
@@ -49,12 +51,12 @@ class RandomFeatures(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(N, C, H, W)` of the nominal range to features `(N, size)`."""
+        """Images `(N, C, H, W)` of the nominal range to features `(N, size * grid ** 2)`."""
         with torch.no_grad():
             x = (images.to(self.rows[0].weight) - self.low) * (2 / (self.high - self.low)) - 1  # type: ignore[arg-type]
             for row in self.rows:
                 x = torch.nn.functional.leaky_relu(row(x), 0.1)
-            return x.mean((2, 3))
+            return nn.functional.adaptive_avg_pool2d(x, self.grid).flatten(1)
 
 
 def embedded(features: Features, images: Any, batch_size: int = 500) -> Tensor:

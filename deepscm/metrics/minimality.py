@@ -83,7 +83,7 @@ def cld(
     data_labels: Any = None,
     *,
     weights: tuple[float, float] = WEIGHTS,
-    chunk: int = 512,
+    chunk: int = 64,
 ) -> CLD:
     """Counterfactual Latent Divergence of each row.
 
@@ -94,7 +94,7 @@ def cld(
         data, data_labels: what S_x and S_x* are made of; by default the factual rows themselves, each without itself.
             Give data apart from these rows, or an image would meet itself.
         weights: w1, w2.
-        chunk: rows at a time.
+        chunk: rows at a time; few, so that their distances to all data stay in the processor's cache.
 
     Raises:
         DataError: shapes that do not fit, deviations that are not positive.

@@ -115,8 +115,8 @@ class _Roots(NamedTuple):
         The derivative in C1 is I - T with T = A^-1 (A C2 A)^(1/2) A^-1, the linear map that carries one normal to the
         other; in C2 it is I - T^-1.
         """
-        there = x @ self.inverse @ self.basis
-        back = y @ self.root @ self.basis
+        there = x @ (self.inverse @ self.basis)
+        back = y @ (self.root @ self.basis)
         one = 2 * x @ apart + x.square().sum(1) - there.square() @ self.values
         return one, -2 * y @ apart + y.square().sum(1) - back.square() @ _reciprocal(self.values)
 

@@ -27,7 +27,7 @@ class TruthError(NamedTuple):
 
 
 def to_truth(
-    samples: Any, truth: Any, *, low: float | None = None, high: float | None = None, chunk: int = 512
+    samples: Any, truth: Any, *, low: float | None = None, high: float | None = None, chunk: int = 64
 ) -> TruthError:
     """Compare draws of a counterfactual with the true one.
 
@@ -38,7 +38,7 @@ def to_truth(
         samples: `(S, N, ...)`, S draws.
         truth: `(N, ...)`.
         low, high: clip both to this range first.
-        chunk: rows at a time.
+        chunk: rows at a time; few, so that they stay in the processor's cache.
 
     Raises:
         DataError: shapes that do not fit.
