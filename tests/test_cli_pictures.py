@@ -62,6 +62,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
+@pytest.mark.slow
 def test_counterfactual_images_from_a_run_to_its_report(tmp_path, capsys):
     write_module(tmp_path, "toy_bars", BARS)
     assert run("train", "toy_bars.py", "--out", "r") == 0
