@@ -31,7 +31,7 @@ SMALL_TRUNK = (dataclasses.replace(TABLE_18[0], stride=2), *TABLE_18[1:])
 EPOCHS = 3  # of the predictors, on balanced batches; the published budget is 25,000 batches of 128, about 20
 TUNING_BATCHES = 300  # of counterfactual fine-tuning; published: 2,000 of 32 images
 COACH = 1  # seed of the predictors that fine-tuning looks at
-ENCODER_ROWS, ENCODER_EPOCHS = 10_000, 6  # of the unconditional encoder
+ENCODER_ROWS, ENCODER_EPOCHS = 10_000, 4  # of the unconditional encoder
 
 
 def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, celeba.Config]:

@@ -66,7 +66,7 @@ class Config:
     learned: bool = False
     beta: float = 5.0
     packs: tuple[int, ...] = ()
-    epochs: int = 8
+    epochs: int = 6
     batch_size: int = 64
     lr: float = 1e-3
     label_lr: float = 1e-2
