@@ -119,6 +119,9 @@ def test_feature_networks(tmp_path):
     assert features.shape == (7, 8)
     again = metrics.embedded(metrics.RandomFeatures(1, size=8, seed=3), images)
     np.testing.assert_allclose(features, again, rtol=1e-5)
+    cells = metrics.embedded(metrics.RandomFeatures(1, size=8, grid=2, seed=3), images)
+    assert cells.shape == (7, 32)
+    np.testing.assert_allclose(cells.reshape(7, 8, 4).mean(2), features, rtol=1e-5)  # 28 -> 4: all cells are equal
     with pytest.raises(DataError, match="NaN or infinite"):
         metrics.embedded(lambda x: x * math.nan, images)
     (tmp_path / "weights.pt").write_text("no network")

@@ -14,8 +14,9 @@ from torch.optim import Adam, Optimizer
 
 from deepscm.errors import TrainingError
 from deepscm.mechanisms.gan import GAN
+from deepscm.metrics import RandomFeatures
 from deepscm.nn.discriminator import Discriminator, Verdict
-from deepscm.training.embeddings import Embed, RandomFeatures, apart, energy
+from deepscm.training.embeddings import Embed, apart, energy
 from deepscm.training.objectives import Batch, Losses, Objective
 from deepscm.variables import Image
 
@@ -29,7 +30,7 @@ class Encoded(Objective):
     Args:
         node: the image.
         embed: from images in their units, `(N, C, H, W)`, to embeddings `(N, D)`: the last layers of predictors, as in
-            the benchmark paper, A.4. By default a fixed random network, `deepscm.training.embeddings.RandomFeatures`.
+            the benchmark paper, A.4. By default a fixed random network, `deepscm.metrics.RandomFeatures`.
         name: in the logs.
     """
 
@@ -44,7 +45,8 @@ class Encoded(Objective):
             raise TrainingError(f"{self.node}: {type(self.scm[self.node]).__name__} came; {type(self).__name__} trains "
                                 "the mechanism GAN.")
         if self._embed[0] is None:
-            self._embed = (RandomFeatures(cast(Image, self.mechanism.variable)),)
+            image = cast(Image, self.mechanism.variable)
+            self._embed = (RandomFeatures(image.shape[0], low=image.low, high=image.high, size=32, grid=4),)
 
     @property
     def mechanism(self) -> GAN:
