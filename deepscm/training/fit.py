@@ -39,7 +39,10 @@ def fit(
     optimiser: Callable[..., Optimizer] = torch.optim.Adam,
     options: Mapping[str, Any] | None = None,
     schedule: str | Callable[[float], float] | None = None,
+    warmup: int = 0,
     clip: float | None = None,
+    skip: float | None = None,
+    ema: float | None = None,
     patience: int | None = 10,
     max_time: float | timedelta | None = None,
     seed: int = 0,
@@ -74,7 +77,12 @@ def fit(
         optimiser: a class of `torch.optim`.
         options: of the optimiser; under a node's name, for that node alone.
         schedule: factor of the learning rate as a function of the share of the run that is done, or "cosine".
+        warmup: steps over which the learning rate rises linearly at the start.
         clip: largest norm of a mechanism's gradient.
+        skip: a mechanism whose gradient has a larger norm than this does not take the step; the history counts how
+            often.
+        ema: decay of an exponential moving average of the weights, such as 0.999. The averages are what is validated
+            and kept, so the model ends with them.
         patience: a node stops after so many epochs without a better validation loss, the run when all have; None for
             never.
         max_time: seconds, or a timedelta, after which no epoch begins.
@@ -109,12 +117,16 @@ def fit(
         >>> len(history), scm.training
         (2, False)
     """
-    check_settings(epochs, batch_size, lr, patience, clip, folder, resume)
+    check_settings(epochs, batch_size, lr, patience, {"clip": clip, "skip": skip}, folder, resume)
+    if warmup < 0 or (ema is not None and not 0 < ema < 1):
+        raise TrainingError(f"warmup={warmup} and ema={ema} came; a number of steps, at least 0, and a decay between 0 "
+                            "and 1, or None, are expected.")
     wanted, rest = claim(scm, nodes, objectives)
     learners = [name for name in rest if trainable(scm[name])]
     every = [*objectives, *([Likelihood(learners, lr, optimiser, options)] if learners else [])]
     limit = max_time.total_seconds() if isinstance(max_time, timedelta) else max_time
-    settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, None if folder is None else Path(folder))
+    place = None if folder is None else Path(folder)
+    settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, ema, warmup, skip, place)
     with isolated(), frozen(scm, wanted):
         seed_all(derive(seed, "start"))
         for objective in every:
@@ -125,7 +137,8 @@ def fit(
             objective.build()
         settings.fingerprint = plain({
             "nodes": {o.name: o.nodes for o in every}, "seed": seed, "batch_size": batch_size, "lr": lr,
-            "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out)})
+            "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out),
+            "ema": ema, "warmup": warmup or None, "skip": skip})
         history = History(prepared=tuple(name for name in rest if name not in learners))
         if not every:
             return dataclasses.replace(history, reason="nothing to train")
@@ -166,8 +179,8 @@ def train_epochs(
 
 
 def check_settings(
-    epochs: int, batch_size: int, lr: float | Mapping[str, float], patience: int | None, clip: float | None,
-    folder: Any, resume: bool,
+    epochs: int, batch_size: int, lr: float | Mapping[str, float], patience: int | None,
+    norms: Mapping[str, float | None], folder: Any, resume: bool,
 ) -> None:
     """Raise `TrainingError` for settings that make no sense."""
     whole = {"epochs": epochs, "batch_size": batch_size, "patience": 1 if patience is None else patience}
@@ -175,7 +188,7 @@ def check_settings(
         if value < 1:
             raise TrainingError(f"{name}={value} came; at least 1 is expected.")
     rates = dict(lr) if isinstance(lr, Mapping) else {"lr": lr}
-    for name, rate in {**rates, "clip": 1.0 if clip is None else clip}.items():
+    for name, rate in {**rates, **{name: norm for name, norm in norms.items() if norm is not None}}.items():
         if not (rate > 0 and math.isfinite(rate)):
             raise TrainingError(f"{name}: {rate} came; a positive number is expected.")
     if resume and folder is None:

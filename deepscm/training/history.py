@@ -11,18 +11,23 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Epoch:
-    """Mean losses of one epoch, by node (or by the name that an objective gives them)."""
+    """Mean losses of one epoch, by node (or by the name that an objective gives them).
+
+    `skipped` counts the steps left out for their gradients' norm, where `fit` was asked to (`skip=`).
+    """
 
     epoch: int
     train: dict[str, float]
     validation: dict[str, float]
     seconds: float = 0.0
+    skipped: int | None = None
 
     def flat(self) -> dict[str, float]:
         """All of it under "train/<name>" and "validation/<name>"."""
         parts = {"train": self.train, "validation": self.validation}
         losses = {f"{part}/{name}": loss for part, means in parts.items() for name, loss in means.items()}
-        return {"epoch": self.epoch, **losses, "seconds": self.seconds}
+        skipped = {} if self.skipped is None else {"skipped": self.skipped}
+        return {"epoch": self.epoch, **losses, **skipped, "seconds": self.seconds}
 
 
 @dataclasses.dataclass

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from deepscm.errors import TrainingError
 from deepscm.scm import SCM
 from deepscm.training import resume, state
+from deepscm.training.averages import Averages
 from deepscm.training.batches import Source, convert, derive
 from deepscm.training.history import Epoch, History
 from deepscm.training.isolation import hush, seed_all
@@ -46,6 +47,9 @@ class Training(pl.LightningModule):
                 units[name] = modules
         # No unit can stop where nothing is validated.
         self.keeper = Keeper(units, settings.patience if validation is not None else None)
+        every = [module for modules in units.values() for module in modules]
+        self.averages = None if settings.ema is None else Averages(every, settings.ema)
+        self.skipped = 0
         self.history = History()
         self.start = 0  # epochs done before, by the run that this one resumes
         self.pending: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -137,6 +141,12 @@ class Training(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """The same random numbers in every validation, so that epochs compare; the first process's buffers for all."""
         seed_all(derive(self.settings.seed, "validation", self.global_rank))
+        self._share_buffers()
+        if self.averages is not None:
+            self.averages.enter()
+            self._share_buffers()
+
+    def _share_buffers(self) -> None:
         for buffer in self.buffers() if not self.alone else ():
             torch.distributed.broadcast(buffer, 0)
 
@@ -151,7 +161,7 @@ class Training(pl.LightningModule):
             # Every epoch seeds all random numbers, so that a resumed run draws the same. Not earlier: whether Lightning
             # has fetched a batch before differs between the first epoch and later ones.
             seed_all(derive(self.settings.seed, "epoch", self.epoch, self.global_rank))
-        if self.settings.schedule is not None:
+        if self.settings.schedule is not None or self.settings.warmup:
             self._schedule(index)
         for objective in self.active:
             for number, (optimiser, losses) in enumerate(objective.steps(batch)):
@@ -161,10 +171,25 @@ class Training(pl.LightningModule):
                 handle = self.handles[id(optimiser)]
                 handle.zero_grad()
                 self.manual_backward(total)
+                if self.settings.skip is not None:
+                    self._leave_out(handle.optimizer, self.settings.skip)
                 handle.step()
                 self.train_meter.add(named, rows)
+        if self.averages is not None:
+            self.averages.update()
         if self.alone and self._late(0.0):
             self.trainer.should_stop = True  # an epoch of a stream may be very long
+
+    def _leave_out(self, optimiser: torch.optim.Optimizer, largest: float) -> None:
+        """Drop the gradients of mechanisms whose norm is too large; others take their step."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else float(scaler.get_scale())
+        for group in optimiser.param_groups:
+            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            if gradients and not float(nn.utils.get_total_norm(gradients)) <= largest * scale:
+                self.skipped += 1
+                for parameter in group["params"]:
+                    parameter.grad = None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip gradients: here they are unscaled."""
@@ -184,10 +209,14 @@ class Training(pl.LightningModule):
             self.validation_meter.add(named, rows)
 
     def _schedule(self, index: int) -> None:
-        assert self.settings.schedule is not None
         batches = self.trainer.num_training_batches
-        share = index / batches if math.isfinite(batches) else 0.0
-        factor = self.settings.schedule((self.epoch - 1 + share) / self.epochs)
+        counted = math.isfinite(batches)
+        factor = 1.0
+        if self.settings.schedule is not None:
+            factor = self.settings.schedule((self.epoch - 1 + (index / batches if counted else 0.0)) / self.epochs)
+        if self.settings.warmup:
+            before = (self.epoch - 1) * (batches if counted else self.settings.warmup)
+            factor *= min(1.0, (before + index + 1) / self.settings.warmup)
         for handle in self.handles.values():
             for group in handle.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -207,8 +236,13 @@ class Training(pl.LightningModule):
         bad = [name for name, loss in train.items() if not math.isfinite(loss)]
         if bad:
             raise _diverged(bad, self.epoch)
-        self.history.epochs.append(Epoch(self.epoch, train, validation, time.monotonic() - self.clock))
+        skipped, self.skipped = (None if self.settings.skip is None else self.skipped), 0
+        self.history.epochs.append(Epoch(self.epoch, train, validation, time.monotonic() - self.clock, skipped))
+        if self.averages is not None:
+            self.averages.enter()
         self.keeper.update(self.epoch, None if self.validation_source is None else validation)
+        if self.averages is not None:
+            self.averages.leave()
         self.history.best = self.keeper.best()
         self.settle(self.epoch)
         self._decide(self.epoch)

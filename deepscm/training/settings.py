@@ -18,5 +18,8 @@ class Settings:
     clip: float | None = None
     schedule: Callable[[float], float] | None = None
     max_time: float | None = None
+    ema: float | None = None
+    warmup: int = 0
+    skip: float | None = None
     folder: Path | None = None
     fingerprint: dict[str, Any] = dataclasses.field(default_factory=dict)

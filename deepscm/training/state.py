@@ -20,6 +20,8 @@ def collect(run: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for i, kept in enumerate(run.keeper.kept.values()):
         for j, state in enumerate(kept.states):
             tensors |= {f"kept.{i}.{j}.{key}": value for key, value in state.items()}
+    if run.averages is not None:
+        tensors |= run.averages.state()
     moments, plain = resume.pack_optimisers([handle.optimizer for handle in run.handles.values()])
     header = {
         "epoch": run.epoch, "history": run.history.state(), "fingerprint": run.settings.fingerprint,
@@ -55,6 +57,8 @@ def adopt(run: Training, tensors: dict[str, Tensor], header: dict[str, Any]) -> 
         kept.epoch, kept.score = run.history.best[name][0], header["scores"][i]
         for j, state in enumerate(kept.states):
             kept.states[j] = {key: tensors[f"kept.{i}.{j}.{key}"].clone() for key in state}
+    if run.averages is not None:
+        run.averages.adopt(tensors)
     run.start = header["epoch"]
     run.settle(run.start)
     if run.active and run.start < run.settings.epochs:
