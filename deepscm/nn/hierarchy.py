@@ -50,6 +50,10 @@ class Scale:
     blocks: int
     depth: int
 
+    def factor(self, finer: Scale) -> tuple[int, int]:
+        """How often a finer scale's map is as high and as wide."""
+        return finer.height // self.height, finer.width // self.width
+
     @property
     def kernel(self) -> int:
         """Size of the convolutions."""
@@ -57,13 +61,68 @@ class Scale:
 
 
 class Conv(nn.Conv2d):
-    """A convolution that keeps the size; a matrix product where there is but one pixel."""
+    """A convolution that keeps the size; a matrix product where there is but one pixel.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, bias: bool = True) -> None:
+    Its weights start so large that the outputs have the variance of the inputs, which torch's own are not; without
+    normalisation layers a deep network then hardly learns.
+
+    Args:
+        inputs, outputs, kernel, bias: as for `torch.nn.Conv2d`.
+        gain: of the initial weights; the default makes good for an activation before it.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, bias: bool = True, gain: float = math.sqrt(2)
+    ) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        nn.init.normal_(self.weight, std=gain / math.sqrt(inputs * kernel**2))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight, self.bias)
+
+
+class Down(nn.Sequential):
+    """Every patch of the finer map becomes a pixel of the coarser one.
+
+    Args:
+        fine, coarse: the two scales. Patches of more than four pixels go through the coarser one's `inner` channels,
+            since dense layers would hold most of a network's weights else.
+    """
+
+    def __init__(self, fine: Scale, coarse: Scale) -> None:
+        factor = coarse.factor(fine)
+        large = math.prod(factor) > 4
+        rank = coarse.inner if large else coarse.channels
+        patches = nn.Conv2d(fine.channels, rank, factor, factor)
+        nn.init.normal_(patches.weight, std=1 / math.sqrt(fine.channels * math.prod(factor)))
+        super().__init__(patches, *([Conv(rank, coarse.channels, gain=1.0)] if large else []))
+
+
+class Up(nn.Module):
+    """Every pixel of the coarser map becomes a patch of the finer one: from a single pixel, a dense layer.
+
+    Merely enlarged, a map of one pixel is the same everywhere, and neither its latents nor the parents could say where.
+
+    Args:
+        coarse, fine: the two scales; see `Down`.
+    """
+
+    def __init__(self, coarse: Scale, fine: Scale) -> None:
+        super().__init__()
+        self.factor, self.outputs = coarse.factor(fine), fine.channels
+        large = math.prod(self.factor) > 4
+        rank = coarse.inner if large else coarse.channels
+        self.narrow = Conv(coarse.channels, rank, bias=False, gain=1.0) if large else nn.Identity()
+        self.patches = Conv(rank, math.prod(self.factor) * fine.channels, bias=False, gain=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, coarse.channels, h, w)` -> `(N, fine.channels, h * rows, w * columns)`."""
+        (rows, columns), (n, _, height, width) = self.factor, x.shape
+        y = self.patches(self.narrow(x)).permute(0, 2, 3, 1).reshape(n, height, width, rows, columns, self.outputs)
+        y = y.transpose(2, 3).reshape(n, height * rows, width * columns, self.outputs)
+        return y.permute(0, 3, 1, 2)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -111,12 +170,10 @@ class BottomUp(nn.Module):
     def __init__(self, image: int, scales: Sequence[Scale], act: Act) -> None:
         super().__init__()
         finest = list(reversed(scales))
-        self.stem = Conv(image, finest[0].channels, 3)
+        self.stem = Conv(image, finest[0].channels, 3, gain=1.0)
         made = [[Bottleneck(scale, 0, act) for _ in range(scale.blocks)] for scale in finest]
         self.blocks = nn.ModuleList(nn.Sequential(*blocks) for blocks in made)
-        pairs = list(itertools.pairwise(finest))
-        self.down = nn.ModuleList(Conv(fine.channels, coarse.channels) for fine, coarse in pairs)
-        self.strides = [(fine.height // coarse.height, fine.width // coarse.width) for fine, coarse in pairs]
+        self.down = nn.ModuleList(Down(fine, coarse) for fine, coarse in itertools.pairwise(finest))
         shrink([block.widen for blocks in made for block in blocks])
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -125,7 +182,7 @@ class BottomUp(nn.Module):
         found: list[Tensor] = []
         for number, blocks in enumerate(self.blocks):
             if number:
-                x = self.down[number - 1](functional.avg_pool2d(x, self.strides[number - 1]))
+                x = self.down[number - 1](x)
             x = blocks(x)
             found.append(x)
         return found[::-1]
@@ -168,20 +225,15 @@ class Layer(nn.Module):
         channels, inner, latent = scale.channels, scale.inner, scale.latent
         self.narrow = Conv(channels, inner)
         self.middle = nn.ModuleList(Conv(inner, inner, scale.kernel) for _ in range(scale.depth))
-        self.location, self.spread = Conv(inner, latent), Conv(inner, latent)
+        self.location, self.spread = Conv(inner, latent, gain=0.0), Conv(inner, latent, gain=0.0)
         # Where a latent has as many channels as the stream, its location carries all that the prior has to say.
         self.update = None if last or latent >= channels else Conv(inner, channels)
-        self.join = None if last else Conv(latent, channels, bias=False)
+        self.join = None if last else Conv(latent, channels, bias=False, gain=1.0)
         self.narrow_q = Conv(channels, inner)
         self.middle_q = nn.ModuleList(Conv(2 * inner, inner, scale.kernel) for _ in range(scale.depth))
-        self.mean, self.log_deviation = Conv(2 * inner, latent), Conv(2 * inner, latent)
-        self.inject = Conv(latent, channels, bias=False)
+        self.mean, self.log_deviation = Conv(2 * inner, latent, gain=0.1), Conv(2 * inner, latent, gain=0.0)
+        self.inject = Conv(latent, channels, bias=False, gain=0.3)
         self.block = Bottleneck(scale, context, act)
-        for conv in (self.location, self.spread, self.log_deviation):
-            nn.init.zeros_(conv.weight)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            self.mean.weight.mul_(0.3)
 
     def generate(self, p: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Prior stream and noise -> prior stream and `z`."""
@@ -237,12 +289,10 @@ class Level(nn.Module):
         self.act = act
         shape = (scale.channels, scale.height, scale.width)
         self.start, self.start_prior = nn.Parameter(torch.zeros(shape)), nn.Parameter(torch.zeros(shape))
-        self.factor = (1, 1)
-        self.enter: Conv | None = None
-        self.enter_prior: Conv | None = None
+        self.enter: Up | None = None
+        self.enter_prior: Up | None = None
         if coarser is not None:
-            self.factor = (scale.height // coarser.height, scale.width // coarser.width)
-            self.enter, self.enter_prior = (Conv(coarser.channels, scale.channels, bias=False) for _ in range(2))
+            self.enter, self.enter_prior = Up(coarser, scale), Up(coarser, scale)
 
         def shift() -> nn.Linear | None:
             return nn.Linear(context, scale.channels, bias=False) if context else None
@@ -268,13 +318,10 @@ class Level(nn.Module):
         x = self.act(shifted(features, self.shift_posterior, context))
         return convolve(x, weight).split(2 * self.inner, 1)
 
-    def _begin(self, x: Tensor | None, enter: Conv | None, start: Tensor, rows: int) -> Tensor:
+    def _begin(self, x: Tensor | None, enter: Up | None, start: Tensor, rows: int) -> Tensor:
         if x is None or enter is None:
             return channels_last(start.expand(rows, *start.shape))
-        x = enter(x)
-        if self.factor != (1, 1):
-            x = functional.interpolate(x, scale_factor=self.factor, mode="nearest")
-        return channels_last(x) + channels_last(start[None])
+        return enter(x) + channels_last(start[None])
 
 
 class TopDown(nn.Module):
@@ -297,8 +344,10 @@ class TopDown(nn.Module):
         self.levels = nn.ModuleList(
             Level(scale, coarser, context, conditional, scale is scales[-1], act) for scale, coarser in pairs
         )
-        self.out = Conv(scales[-1].channels, outputs)
+        self.out = Conv(scales[-1].channels, outputs, gain=0.1)
         layers = [layer for _, layers in self._levels() for layer in layers]
+        shrink([layer.inject for layer in layers])
+        shrink([layer.join for layer in layers if layer.join is not None])
         shrink([layer.block.widen for layer in layers])
         shrink([layer.update for layer in layers if layer.update is not None])
 
