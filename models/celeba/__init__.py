@@ -200,12 +200,13 @@ def settings(config: Config = variants["simple-vae-compact"]) -> dict[str, Any]:
     }
     if config.mechanism == "gan":
         return options | {"objectives": [_game(config)], "lr": labels}
+    # The published norms are those of a loss in nats a pixel, not an image.
+    norms = {"clip": 350.0 * 3 * config.size**2, "skip": 500.0 * 3 * config.size**2}
     if config.mechanism == "hvae":  # A.3: momentum, warm-up, clipped and skipped steps; averages of the released code
         image = {"betas": (0.9, 0.9), "weight_decay": 0.01} if config.paper else {}
-        return options | {"optimiser": AdamW, "options": {"image": image}, "warmup": 100, "clip": 350.0, "skip": 500.0,
-                          "ema": 0.999}
+        return options | norms | {"optimiser": AdamW, "options": {"image": image}, "warmup": 100, "ema": 0.999}
     if config.paper:  # A.2
-        return options | {"warmup": 100, "clip": 350.0, "skip": 500.0}
+        return options | norms | {"warmup": 100}
     return options
 
 

@@ -232,8 +232,9 @@ def settings(config: Config = variants["full"]) -> dict[str, Any]:
         return options | {"objectives": [_game(config)], "lr": dict.fromkeys(covariates, config.covariate_lr)}
     if config.network == "hvae":  # A.3 and the released code: momentum, warm-up, clipped and skipped steps, averages
         image = {"betas": (0.9, 0.9), "weight_decay": 0.01} if config.paper else {}
-        return options | {"optimiser": AdamW, "options": {"fused": True, "image": image}, "warmup": 100, "clip": 350.0,
-                          "skip": 500.0, "ema": 0.999}
+        pixels = 28 * 28  # the published norms are those of a loss in nats a pixel, not an image
+        return options | {"optimiser": AdamW, "options": {"fused": True, "image": image}, "warmup": 100,
+                          "clip": 350.0 * pixels, "skip": 500.0 * pixels, "ema": 0.999}
     return options
 
 
