@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -18,6 +17,7 @@ from deepscm.metrics import RandomFeatures
 from deepscm.nn.discriminator import Discriminator, Verdict
 from deepscm.training.embeddings import Embed, apart, energy
 from deepscm.training.objectives import Batch, Losses, Objective
+from deepscm.training.preparation import still
 from deepscm.variables import Image
 
 _MEMORY = 0.99  # of the running mean of the discriminator's loss: about a hundred steps
@@ -245,16 +245,3 @@ class EncoderFineTuning(Encoded):
 
     def validate(self, batch: Batch) -> Losses:
         return apart(self.embed(batch[self.node]), self.embed(self.again(batch)))
-
-
-@contextlib.contextmanager
-def still(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Parameters that gradients pass by, for a while."""
-    held = [p for p in parameters if p.requires_grad]
-    for parameter in held:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in held:
-            parameter.requires_grad_(True)

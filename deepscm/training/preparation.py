@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepscm.scm import SCM
 from deepscm.training.batches import Source, gather
@@ -49,11 +49,16 @@ def _numbers(scm: SCM, family: dict[str, Tensor]) -> dict[str, Tensor]:
             for name, column in family.items()}
 
 
-@contextlib.contextmanager
-def frozen(scm: SCM, nodes: Collection[str]) -> Iterator[None]:
+def frozen(scm: SCM, nodes: Collection[str]) -> contextlib.AbstractContextManager[None]:
     """Hold still the parameters of all mechanisms but those of `nodes`."""
     moving = {id(p) for name in nodes for p in scm[name].parameters()}
-    held = [p for p in scm.parameters() if p.requires_grad and id(p) not in moving]
+    return still(p for p in scm.parameters() if id(p) not in moving)
+
+
+@contextlib.contextmanager
+def still(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Parameters that gradients pass by, for a while."""
+    held = [p for p in parameters if p.requires_grad]
     for parameter in held:
         parameter.requires_grad_(False)
     try:

@@ -7,11 +7,12 @@ deepscm counterfactual models.brain --do age=+15 --do ventricle=60 --out picture
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from deepscm import SCM, Categorical, Image, Node, Real, Shift
+from deepscm.data.parts import Parts
 from deepscm.mechanisms import VAE, Flow, GumbelMax
 from deepscm.mechanisms.presets import eq_b1, eq_b2, eq_b3
 
@@ -123,29 +124,6 @@ def _image(config: Config) -> VAE:
     )
 
 
-class Parts(Mapping[str, dict[str, Any]]):
-    """The train, validation and test parts, each made when it is first asked for, and remembered."""
-
-    def __init__(self, config: Config, root: str | Path | None) -> None:
-        self.config, self.root = config, root
-        self._made: dict[str, dict[str, Any]] = {}
-
-    def __getitem__(self, part: str) -> dict[str, Any]:
-        if part not in ("train", "validation", "test"):
-            raise KeyError(part)
-        if part not in self._made:
-            from models.brain import sources
-
-            self._made[part] = sources.columns(self.config, part, self.root)
-        return self._made[part]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("train", "validation", "test"))
-
-    def __len__(self) -> int:
-        return 3
-
-
 def data(config: Config = variants["phantom"], root: str | Path | None = None) -> Parts:
     """Columns of the train, validation and test parts (70, 15 and 15 %, by subject).
 
@@ -153,7 +131,9 @@ def data(config: Config = variants["phantom"], root: str | Path | None = None) -
         config: its `origin` says whose.
         root: folder of IXI or of the cohort; else `$DEEPSCM_DATA`, then the user's cache. The phantom needs none.
     """
-    return Parts(config, root)
+    from models.brain import sources
+
+    return Parts(lambda part: sources.columns(config, part, root))
 
 
 def settings(config: Config = variants["phantom"]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from torch.optim import AdamW
 
 from deepscm import SCM, Binary, Image, Node
+from deepscm.data.parts import Parts
 from deepscm.errors import ConfigurationError
 from deepscm.mechanisms import GumbelMax, Mechanism
 
@@ -150,33 +151,6 @@ def _gan(config: Config) -> Mechanism:
     return GAN.compact(latent=config.latent, channels=config.channels, hidden=config.hidden[0])
 
 
-class Parts(Mapping[str, dict[str, Any]]):
-    """The official train, validation and test parts, read when they are first asked for."""
-
-    def __init__(self, config: Config, root: str | Path | None) -> None:
-        self.config, self.root = config, root
-
-    def __getitem__(self, part: str) -> dict[str, Any]:
-        from deepscm.data import celeba
-
-        if part not in celeba.PARTS:
-            raise KeyError(part)
-        faces = celeba.load(
-            part,  # type: ignore[arg-type]
-            attributes=[name for name in GRAPHS[self.config.graph] if name != "image"],
-            size=self.config.size,
-            subset=self.config.packs or None,
-            root=self.root,
-        )
-        return faces.columns
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("train", "validation", "test"))
-
-    def __len__(self) -> int:
-        return 3
-
-
 def data(config: Config = variants["simple-vae-compact"], root: str | Path | None = None) -> Parts:
     """Columns of the official parts, split by identity.
 
@@ -184,7 +158,14 @@ def data(config: Config = variants["simple-vae-compact"], root: str | Path | Non
         config: its `graph` decides the columns.
         root: folder of CelebA; else `$DEEPSCM_DATA` and the user's cache are searched. Nothing is downloaded.
     """
-    return Parts(config, root)
+    def read(part: Any) -> dict[str, Any]:
+        from deepscm.data import celeba
+
+        attributes = [name for name in GRAPHS[config.graph] if name != "image"]
+        return celeba.load(
+            part, attributes=attributes, size=config.size, subset=config.packs or None, root=root).columns
+
+    return Parts(read)
 
 
 def settings(config: Config = variants["simple-vae-compact"]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from torch.optim import AdamW
 
 from deepscm import SCM, Categorical, Image, Node, Real, Shift
+from deepscm.data.parts import Parts
 from deepscm.errors import NotFoundError
 from deepscm.mechanisms import VAE, Flow, GumbelMax, Mechanism
 from deepscm.mechanisms.presets import eq_a1, eq_a2, eq_a3
@@ -169,34 +170,6 @@ def _benchmark_image(config: Config) -> Mechanism:
     return HVAE.morphomnist(**pixels) if config.paper else HVAE.compact(**pixels)
 
 
-class Parts(Mapping[str, dict[str, Any]]):
-    """The recorded train, validation and test parts, each made when it is first asked for, and kept on disk."""
-
-    def __init__(self, config: Config, root: str | Path | None) -> None:
-        self.config, self.root = config, root
-
-    def __getitem__(self, part: str) -> dict[str, Any]:
-        from deepscm.data import morphomnist
-
-        if part not in ("train", "validation", "test"):
-            raise KeyError(part)
-        try:
-            split = morphomnist.load(part, origin=self.config.origin, root=self.root)  # type: ignore[arg-type]
-        except NotFoundError as error:
-            warnings.warn(f"{error} scikit-learn's digits stand in; results are not those of MNIST.", stacklevel=2)
-            split = morphomnist.load(part, origin="digits", root=self.root)  # type: ignore[arg-type]
-        if part == "test":  # what the true model needs comes along
-            return dict(split.rows(slice(None)) if split.source is not None else split.columns)
-        names = ["thickness", "intensity", "image", *(["digit"] if self.config.graph == "digit" else [])]
-        return {name: split.columns[name] for name in names}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("train", "validation", "test"))
-
-    def __len__(self) -> int:
-        return 3
-
-
 def data(config: Config = variants["full"], root: str | Path | None = None) -> Parts:
     """Columns of the train, validation and test parts; without MNIST and without a network, of the bundled digits.
 
@@ -206,7 +179,20 @@ def data(config: Config = variants["full"], root: str | Path | None = None) -> P
         config: its `graph` decides the columns, its `origin` the digits.
         root: folder of the generated files; the user's cache by default.
     """
-    return Parts(config, root)
+    def read(part: Any) -> dict[str, Any]:
+        from deepscm.data import morphomnist
+
+        try:
+            split = morphomnist.load(part, origin=config.origin, root=root)
+        except NotFoundError as error:
+            warnings.warn(f"{error} scikit-learn's digits stand in; results are not those of MNIST.", stacklevel=2)
+            split = morphomnist.load(part, origin="digits", root=root)
+        if part == "test":  # what the true model needs comes along
+            return dict(split.rows(slice(None)) if split.source is not None else split.columns)
+        names = ["thickness", "intensity", "image", *(["digit"] if config.graph == "digit" else [])]
+        return {name: split.columns[name] for name in names}
+
+    return Parts(read)
 
 
 def truth(config: Config = variants["full"]) -> Any:
