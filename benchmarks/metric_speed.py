@@ -1,6 +1,6 @@
 """Every metric on 10,000 images: seconds and memory.
 
-`python -m benchmarks.metric_speed [--images 10000] [--threads 2]`
+`python -m benchmarks.metric_speed [--images 10000] [--threads 1]`
 
 The images are noise of 28x28 grey levels, since their contents do not change how long a metric takes. Networks that a
 metric looks through (predictors, encoders) are not part of it: features and latents are given. Before each metric a
@@ -114,7 +114,7 @@ def timed(case: Case, count: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = [timed(case, options.images) for case in cases(options.images)]
@@ -129,7 +129,7 @@ def main() -> None:
         COLUMNS,
         [*rows, total, compared],
         [
-            f"{options.threads} threads; processor seconds are those of all threads, so others on the machine only "
+            f"{options.threads} thread(s); processor seconds are those of all threads, so others on the machine only "
             "lengthen the seconds. Peak memory is the growth beyond the images and features themselves.",
             "features and latents are given: looking through a network costs what the network costs.",
             "the last row is what the divergences of CLD alone would take by loops over pairs; it is extrapolated.",
