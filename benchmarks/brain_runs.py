@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from benchmarks import runs
 from deepscm import SCM
-from deepscm.io.checkpoint import meta
 from models import brain
 
 RUNS = Path("runs/brain")
@@ -28,11 +28,7 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, bra
         changes: settings of the configuration to replace, such as `epochs=1000`.
     """
     config = dataclasses.replace(brain.variants[variant], **changes)
-    run = folder / variant
-    if not (run / "scm.json").exists():
-        train(config, run)
-    made = {name: tuple(v) if isinstance(v, list) else v for name, v in meta(run)["config"].items()}
-    return SCM.load(run), brain.Config(**made)  # as it was trained, whatever the variant says now
+    return runs.trained(folder / variant, config, train)
 
 
 def train(config: brain.Config, run: Path) -> None:

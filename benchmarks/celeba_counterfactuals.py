@@ -10,29 +10,28 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image as Picture
 
 from benchmarks import celeba_published as published
+from benchmarks import reports
 from benchmarks.celeba_runs import RUNS, encoder, predictors, test_rows, trained
 from benchmarks.table import publish
 from deepscm import SCM
 from deepscm.data import celeba as source
 from deepscm.evaluation import Report, cooled, evaluate
 from deepscm.io.checkpoint import meta
-from deepscm.metrics import Estimate, agreement, mean
+from deepscm.metrics import agreement, mean
 from models import celeba
 
 IMAGES = "46,715 of 202,599"
 VARIANTS = ["simple-vae-compact", "complex-vae-compact"]
 PAPER = {"vae": 0.1, "hvae": 0.3, "gan": 1.0}  # temperatures of the published rows; a GAN has no residual
-CLD, FRECHET, EXACT = ("CLD", "P(S_x* <= div)", "P(S_x >= div)"), "Frechet", "in the exact label model"
+EXACT = "in the exact label model"
 HEAD = ["model", "images", "budget", "temperature"]
 NOTES = [
     f"ours: trained and tested on {IMAGES} images (official split by identity): published rows are no equals.",
@@ -59,17 +58,7 @@ class Run:
     def row(self, **cells: Any) -> dict[str, Any]:
         """A row of a table about this model; estimates become two cells."""
         head = {"model": self.variant, "images": IMAGES, "budget": self.budget, "temperature": self.temperature}
-        return head | flat(cells)
-
-
-def flat(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Cells with each estimate followed by half its interval."""
-    out: dict[str, Any] = {}
-    for name, cell in cells.items():
-        out[name] = cell.value if isinstance(cell, Estimate) else cell
-        if isinstance(cell, Estimate):
-            out[f"± {name}"] = cell.half
-    return out
+        return head | reports.flat(cells)
 
 
 def budget(config: celeba.Config, folder: Path) -> str:
@@ -81,25 +70,18 @@ def budget(config: celeba.Config, folder: Path) -> str:
     return f"{notes['rows']:,} images x {config.epochs}, {size} ({count / 1e6:.1f} M){tuned}"
 
 
-def columns(table: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> list[str]:
-    """All columns of some rows, in the order in which they appear."""
-    return list(dict.fromkeys([*HEAD, *first, *(name for row in table for name in row)]))
+def show(name: str, title: str, table: Sequence[dict[str, Any]], notes: Sequence[str], how: dict[str, Any]) -> None:
+    """Print and keep a table whose rows have different columns."""
+    publish(name, title, reports.columns(table, HEAD), table, notes, how)
 
 
 def composition(runs: Sequence[Run]) -> None:
     """Table 2."""
-    table = []
-    for run in runs:
-        found = {row["cycles"]: row for row in run.report["composition"].rows}
-        cells: dict[str, Any] = {}
-        for cycles, row in found.items():
-            title = "random pair" if cycles == "random pair" else f"{cycles} cycle{'s' * (cycles != '1')}"
-            cells |= {f"l1, {title}": row["pixels l1"], f"embeddings, {title}": row["embeddings l1"]}
-        table.append(run.row(**cells))
+    table = [run.row(**reports.composition(run.report)) for run in runs]
     names = ("VGG embeddings, 1 cycle", "VGG embeddings, 10 cycles", "LPIPS, 1 cycle", "LPIPS, 10 cycles")
     table += [published.row(model, dict(zip(names, values, strict=True)))
               for model, values in published.COMPOSITION.items()]
-    publish("celeba_composition", "Composition on CelebA (benchmark paper, Table 2)", columns(table), table, [
+    show("celeba_composition", "Composition on CelebA (benchmark paper, Table 2)", table, [
         *NOTES,
         "l1: mean absolute difference on the scale 0..255; the published pixel distances wrapped modulo 256 and are"
         " left out. Embeddings: of our predictors; the published ones are VGG-16's, on another scale.",
@@ -113,17 +95,9 @@ def effectiveness(runs: Sequence[Run]) -> None:
     table = []
     for run in runs:
         known = published.EFFECTIVENESS.get(published.kind(run.variant), {}) if "simple" in run.variant else {}
-        lines: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in run.report["effectiveness"].rows:
-            found = lines.setdefault((row["do"], row["measured"]), {})
-            own = row["to the model's own value"]
-            floors = {"floor": row["floor: factual"], "unchanged": row["baseline: image unchanged"],
-                      "constant": row["baseline: constant"]}
-            found[row["score"]] = own
-            found |= {f"{row['score']}, {name}": value.value for name, value in floors.items()}
         table += [run.row(do=do, measured=name, **cells, **{"F1, published": known.get((do, name))})
-                  for (do, name), cells in lines.items()]
-    publish("celeba_effectiveness", "Effectiveness on CelebA (benchmark paper, Table 4)", columns(table), table, [
+                  for do, name, cells in reports.effectiveness(run.report)]
+    show("celeba_effectiveness", "Effectiveness on CelebA (benchmark paper, Table 4)", table, [
         *NOTES,
         "every row's attribute is turned over, as published; targets of the other attributes are what the model makes"
         " of them. Predictors: Table 18 with stride 2 in its first row, balanced batches, calibrated.",
@@ -137,23 +111,11 @@ def effectiveness(runs: Sequence[Run]) -> None:
 
 def quality(runs: Sequence[Run]) -> None:
     """Table 5."""
-    table: list[dict[str, Any]] = []
-    for run in runs:
-        lines: dict[str, dict[str, Any]] = {}
-        for row in run.report["minimality"].rows:
-            if row["images"] == "counterfactual":
-                lines.setdefault(row["do"], {}).update({name: row.get(name) for name in CLD})
-            elif row["images"].endswith("unchanged"):
-                lines[row["do"]]["CLD, factual unchanged"] = row["CLD"]
-        for row in run.report["realism"].rows:
-            if row["images"] == "counterfactual":
-                lines.setdefault(row["do"], {})[FRECHET] = row["Frechet, to observational"]
-            elif row["images"].startswith("floor"):
-                floor = row["Frechet, to observational"].value
-        table += [run.row(do=do, **cells, **{f"{FRECHET}, two halves": floor}) for do, cells in lines.items()]
-    table += [published.row(model, {"do": "any, one for each row", **dict(zip(("FID", *CLD), values, strict=True))})
+    table = [run.row(do=do, **cells) for run in runs for do, cells in reports.quality(run.report)]
+    names = ("FID", *reports.CLD)
+    table += [published.row(model, {"do": "any, one for each row", **dict(zip(names, values, strict=True))})
               for model, values in published.QUALITY.items()]
-    publish("celeba_quality", "Realism and minimality on CelebA (benchmark paper, Table 5)", columns(table), table, [
+    show("celeba_quality", "Realism and minimality on CelebA (benchmark paper, Table 5)", table, [
         *NOTES,
         "Frechet: distance on our predictors' embeddings, to training images; the published FID is on Inception"
         " features, whose weights are not here: not comparable. Under do() it has no zero floor.",
@@ -165,7 +127,7 @@ def quality(runs: Sequence[Run]) -> None:
 def reversibility(runs: Sequence[Run]) -> None:
     """Not in the paper's tables: what is left once an intervention is undone."""
     table = [run.row(**row) for run in runs for row in run.report["reversibility"].rows]
-    publish("celeba_reversibility", "Reversibility on CelebA", columns(table), table, [
+    show("celeba_reversibility", "Reversibility on CelebA", table, [
         *NOTES,
         "do(1 - x), then do(x) on the result, abducted afresh; mean absolute difference to the factual, 0..255.",
     ], settings(runs))
@@ -190,7 +152,7 @@ def propagation(variant: str, folder: Path, rows: int, temperature: float) -> li
             table.append({
                 "model": variant, "images": IMAGES, "budget": budget(config, folder / variant),
                 "temperature": temperature, "do": cause, "effect": effect,
-                **flat({"labels changed": mean(changed.astype(float)), EXACT: float(expected.mean()),
+                **reports.flat({"labels changed": mean(changed.astype(float)), EXACT: float(expected.mean()),
                         "seen in the changed": None if shown is None else mean(shown)}),
                 "seen in the rest": float(agreement(seen[effect][torch.as_tensor(~changed)], made[~changed]).mean()),
             })
@@ -206,20 +168,9 @@ def report(variant: str, folder: Path, rows: int, temperature: float) -> Run:
         scm, test_rows(config, rows), temperature=temperature, predictors=predictors(config, folder),
         latents=encoder(config, folder), reference={name: column[few] for name, column in training.items()})
     place = folder / variant / "evaluation"
-    place.mkdir(parents=True, exist_ok=True)
-    (place / f"report-{temperature:g}.md").write_text(found.markdown(), encoding="utf-8")
-    (place / f"report-{temperature:g}.json").write_text(json.dumps(found.json(), indent=1), encoding="utf-8")
-    sheets(found, celeba.GRAPHS[config.graph]["image"], place / f"pictures-{temperature:g}.png")
+    reports.keep(found, place, f"report-{temperature:g}")
+    reports.sheet(found, celeba.GRAPHS[config.graph]["image"], place / f"pictures-{temperature:g}.png")
     return Run(variant, budget(config, folder / variant), temperature, found)
-
-
-def sheets(found: Report, causes: Sequence[str], path: Path) -> None:
-    """Factual, its reconstructions after 1 and 10 cycles, and each attribute turned over: one column a face."""
-    cycles = torch.as_tensor(found.pictures["cycles"])
-    lines = [cycles[0], cycles[1], cycles[-1], *(torch.as_tensor(found.pictures[do]["image"]) for do in causes)]
-    whole = torch.cat([torch.cat(list(line), 2) for line in lines], 1)
-    Picture.fromarray(whole.round().clamp(0, 255).byte().movedim(0, -1).numpy()).resize(
-        (2 * whole.shape[2], 2 * whole.shape[1])).save(path)
 
 
 def settings(runs: Sequence[Run]) -> dict[str, Any]:
@@ -242,7 +193,7 @@ def main() -> None:
     reached = [row for variant in options.variants if variant.startswith("complex") for each in temperatures[variant]
                for row in propagation(variant, options.runs, options.rows, each)]
     if reached:
-        publish("celeba_propagation", "What do(male) and do(young) do to beard and baldness", columns(reached), reached,
+        show("celeba_propagation", "What do(male) and do(young) do to beard and baldness", reached,
                 [*NOTES, *SEEN], {"rows": options.rows})
 
 

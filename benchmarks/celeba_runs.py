@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import runs
 from deepscm import SCM
 from deepscm.evaluation import Latents, latents_of, train_latents
 from deepscm.io.checkpoint import meta
@@ -45,14 +46,7 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, cel
     """
     base = variant.removesuffix("-tuned")
     config = dataclasses.replace(celeba.variants[base], **changes)
-    run = folder / variant
-    if not (run / "scm.json").exists():
-        if base == variant:
-            train(config, run)
-        else:
-            tune(base, run)
-    made = {name: tuple(v) if isinstance(v, list) else v for name, v in meta(run)["config"].items()}
-    return SCM.load(run), celeba.Config(**made)  # as it was trained, whatever the variant says now
+    return runs.trained(folder / variant, config, train if base == variant else lambda _, run: tune(base, run))
 
 
 def train(config: celeba.Config, run: Path) -> None:

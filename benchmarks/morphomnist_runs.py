@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from benchmarks import runs
 from deepscm import SCM
-from deepscm.io.checkpoint import meta
 from models import morphomnist
 
 RUNS = Path("runs/morphomnist")
@@ -27,14 +27,7 @@ def trained(variant: str, folder: Path = RUNS, **changes: Any) -> tuple[SCM, mor
     """
     name = variant.removesuffix(FINETUNED)
     config = dataclasses.replace(morphomnist.variants[name], **changes)
-    run = folder / variant
-    if not (run / "scm.json").exists():
-        if name == variant:
-            train(config, run)
-        else:
-            finetune(name, run)
-    made = {name: tuple(v) if isinstance(v, list) else v for name, v in meta(run)["config"].items()}
-    return SCM.load(run), morphomnist.Config(**made)  # as it was trained, whatever the variant says now
+    return runs.trained(folder / variant, config, train if name == variant else lambda _, run: finetune(name, run))
 
 
 def train(config: morphomnist.Config, run: Path) -> None:
