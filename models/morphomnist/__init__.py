@@ -75,9 +75,9 @@ def _benchmark() -> dict[str, Config]:
     vae = Config(graph="digit", network="vae", likelihood="gaussian")
     paper = dataclasses.replace(vae, paper=True, batch_size=256, patience=10, schedule=None)  # A.2: 10^6 iterations
     small = {
-        "vae": dataclasses.replace(vae, epochs=12),
-        "vae-learned": dataclasses.replace(vae, epochs=12, learned=True),
-        "hvae": dataclasses.replace(vae, network="hvae", likelihood="discretised", learned=True, epochs=6),
+        "vae": dataclasses.replace(vae, epochs=6),
+        "vae-learned": dataclasses.replace(vae, epochs=6, learned=True),
+        "hvae": dataclasses.replace(vae, network="hvae", likelihood="discretised", learned=True, epochs=4),
         "gan": dataclasses.replace(vae, network="gan", epochs=10, batch_size=128),
     }
     full = {
@@ -167,7 +167,9 @@ def _benchmark_image(config: Config) -> Mechanism:
                               "beta": config.beta, "particles": config.particles}
     if config.network == "vae":
         return VAE.morphomnist(latent=config.latent, **pixels)
-    return HVAE.morphomnist(**pixels) if config.paper else HVAE.compact(**pixels)
+    if config.paper:
+        return HVAE.morphomnist(**pixels)
+    return HVAE.compact(activation="leaky_relu", widths=(96, 64, 48, 24, 12), blocks=(2, 3, 3, 1, 1), **pixels)
 
 
 def data(config: Config = variants["full"], root: str | Path | None = None) -> Parts:
