@@ -29,6 +29,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 Act = Callable[[Tensor], Tensor]
 
 
+def in_place(act: Act) -> Act:
+    """The same for tensors that nobody else reads, without new memory where its gradient allows that."""
+    return (lambda x: functional.leaky_relu_(x, 0.1)) if act is ACTIVATIONS["leaky_relu"] else act
+
+
 @dataclasses.dataclass(frozen=True)
 class Scale:
     """One resolution of both networks.
@@ -38,7 +43,7 @@ class Scale:
         channels: of its feature maps.
         inner: channels inside a residual block.
         latent: channels of each of its latents.
-        blocks: latents, and residual blocks of the bottom-up network.
+        blocks: latents; the bottom-up network has half as many residual blocks.
         depth: 3x3 convolutions (1x1 for maps of at most 2 pixels a side) in a residual block.
     """
 
@@ -144,7 +149,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, scale: Scale, context: int, act: Act) -> None:
         super().__init__()
-        self.act = act
+        self.act, self.act_ = act, in_place(act)
         self.narrow = Conv(scale.channels, scale.inner)
         self.middle = nn.ModuleList(Conv(scale.inner, scale.inner, scale.kernel) for _ in range(scale.depth))
         self.widen = Conv(scale.inner, scale.channels)
@@ -154,8 +159,8 @@ class Bottleneck(nn.Module):
         """`(N, channels, H, W)` -> the same shape."""
         y = shifted(self.narrow(self.act(x)), self.shift, context)
         for conv in self.middle:
-            y = conv(self.act(y))
-        return x + self.widen(self.act(y))
+            y = conv(self.act_(y))
+        return x + self.widen(self.act_(y))
 
 
 class BottomUp(nn.Module):
@@ -171,7 +176,7 @@ class BottomUp(nn.Module):
         super().__init__()
         finest = list(reversed(scales))
         self.stem = Conv(image, finest[0].channels, 3, gain=1.0)
-        made = [[Bottleneck(scale, 0, act) for _ in range(scale.blocks)] for scale in finest]
+        made = [[Bottleneck(scale, 0, act) for _ in range((scale.blocks + 1) // 2)] for scale in finest]
         self.blocks = nn.ModuleList(nn.Sequential(*blocks) for blocks in made)
         self.down = nn.ModuleList(Down(fine, coarse) for fine, coarse in itertools.pairwise(finest))
         shrink([block.widen for blocks in made for block in blocks])
@@ -221,7 +226,7 @@ class Layer(nn.Module):
 
     def __init__(self, scale: Scale, context: int, last: bool, act: Act) -> None:
         super().__init__()
-        self.act = act
+        self.act, self.act_ = act, in_place(act)
         channels, inner, latent = scale.channels, scale.inner, scale.latent
         self.narrow = Conv(channels, inner)
         self.middle = nn.ModuleList(Conv(inner, inner, scale.kernel) for _ in range(scale.depth))
@@ -239,8 +244,8 @@ class Layer(nn.Module):
         """Prior stream and noise -> prior stream and `z`."""
         t = self.narrow(self.act(p))
         for conv in self.middle:
-            t = conv(self.act(t))
-        t = self.act(t)
+            t = conv(self.act_(t))
+        t = self.act_(t)
         z = self.location(t) + 2 * torch.sigmoid(self.spread(t)) * noise
         return self._advance(p, t, z), z
 
@@ -248,8 +253,8 @@ class Layer(nn.Module):
         """Prior stream, evidence and standard normals -> prior stream and a draw from the posterior."""
         t = convolve(self.act(p), *stacked(self.narrow, self.narrow_q)) + evidence
         for prior, posterior in zip(self.middle, self.middle_q, strict=True):
-            t = convolve(self.act(t), *stacked(prior, posterior))  # type: ignore[arg-type]
-        t = self.act(t)
+            t = convolve(self.act_(t), *stacked(prior, posterior))  # type: ignore[arg-type]
+        t = self.act_(t)
         location, spread = self._wide(self.location, t), self._wide(self.spread, t)
         mean, log_deviation = self.mean(t), self.log_deviation(t)
         z, noise, divergence = _Sample.apply(mean, log_deviation, location, spread, standard)  # type: ignore[no-untyped-call]
@@ -404,24 +409,30 @@ class _Sample(torch.autograd.Function):
         ctx: Any, mean: Tensor, log_deviation: Tensor, location: Tensor, spread: Tensor, standard: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         log_s = log_deviation.clamp(_Sample.low, _Sample.high)
-        s, sigma = log_s.exp(), torch.sigmoid(spread).mul_(2)
+        s, sigma = torch.exp2(log_s * (1 / math.log(2))), torch.sigmoid(spread).mul_(2)  # twice as fast as exp
         noise = torch.addcmul(mean, s, standard)
-        twice = torch.addcmul(mean.square(), s, s).sub_(log_s, alpha=2)
+        twice = log_s.mul_(-2).addcmul_(mean, mean).addcmul_(s, s)
         divergence = twice.sum((2, 3)).sub_(math.prod(mean.shape[2:])).mul_(0.5)
         ctx.save_for_backward(mean, s, sigma, noise, standard)
+        ctx.set_materialize_grads(False)
         return torch.addcmul(location, sigma, noise), noise, divergence
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_z: Tensor, of_noise: Tensor, of_divergence: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(  # type: ignore[override]
+        ctx: Any, of_z: Tensor | None, of_noise: Tensor | None, of_divergence: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         mean, s, sigma, noise, standard = ctx.saved_tensors
+        to_mean = torch.zeros_like(mean) if of_z is None else of_z * sigma
+        to_spread = None if of_z is None else (to_mean * noise).mul_(sigma.mul(-0.5).add_(1))
+        if of_noise is not None:
+            to_mean.add_(of_noise)
+        to_log_s = to_mean * standard
+        if of_divergence is None:
+            return to_mean, to_log_s.mul_(s), of_z, to_spread, None
         weight = of_divergence[..., None, None]
-        by_sigma = of_z * sigma
-        to_spread = (by_sigma * noise).mul_(sigma.mul(-0.5).add_(1))
-        by_noise = by_sigma.add_(of_noise)
-        to_mean = torch.addcmul(by_noise, weight, mean)
-        to_log_s = (by_noise * standard).mul_(s).add_(s.square().sub_(1).mul_(weight))
-        return to_mean, to_log_s, of_z, to_spread, None
+        to_mean.addcmul_(weight, mean)
+        return to_mean, to_log_s.addcmul_(weight, s).mul_(s).sub_(weight), of_z, to_spread, None
 
 
 # -- pieces -----------------------------------------------------------------------------------------------------------
