@@ -127,20 +127,20 @@ def measure(clocks: Mapping[Any, Clock], turns: int) -> None:
 
 def rows_of(batch: int, turns: int, mechanisms: Mapping[str, Callable[[], Mechanism]]) -> list[Any]:
     """The table's rows."""
-    data = columns(batch)
-    clocks: dict[tuple[str, str, str], Clock] = {}
-    made: dict[tuple[str, str], tuple[SCM, int, dict[str, float]]] = {}
-    for name, mechanism in mechanisms.items():
+    data, table = columns(batch), []
+    for name, mechanism in tqdm(mechanisms.items(), desc="mechanisms", leave=False):
         scm = model(mechanism(), data)
+        found: dict[str, tuple[int, dict[str, float]]] = {}
+        clocks: dict[tuple[str, str], Clock] = {}
         for work, start in (("training", training), ("counterfactuals", counterfactuals)):
             call = start(scm, data)
             call()
-            made[name, work] = (scm, operations(call), shares(call))
-            clocks[name, work, "all"] = Clock(call)
-            clocks[name, work, "alone"] = Clock(alone(products(call)))
-    measure(clocks, turns)
-    return [row(name, work, *found, clocks[name, work, "all"], clocks[name, work, "alone"], batch)
-            for (name, work), found in made.items()]
+            found[work] = (operations(call), shares(call))
+            clocks[work, "all"], clocks[work, "alone"] = Clock(call), Clock(alone(products(call)))
+        measure(clocks, turns)
+        table += [row(name, work, scm, *parts, clocks[work, "all"], clocks[work, "alone"], batch)
+                  for work, parts in found.items()]
+    return table
 
 
 def row(

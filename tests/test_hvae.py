@@ -247,6 +247,10 @@ def two_scalars(likelihood: str = "discretised") -> tuple[HVAE, dict[str, Tensor
     with torch.no_grad():
         for parameter in hvae.parameters():
             parameter *= 2
+        for layer in layers(hvae):  # near enough to the prior for weights without heavy tails
+            for head in (layer.mean, layer.log_deviation):
+                head.weight.mul_(0.2)
+                head.bias.mul_(0.2)
     return hvae, {"thickness": torch.tensor([0.3], dtype=torch.float64)}
 
 
@@ -267,9 +271,9 @@ def exact(hvae: HVAE, x: Tensor, parents: dict[str, Tensor], points: int = 80) -
 @torch.no_grad()
 def test_the_bound_is_below_the_likelihood_which_importance_sampling_finds():
     hvae, parents = two_scalars()
-    x = torch.tensor([3.0, 100.0, 131.0, 180.0], dtype=torch.float64)[:, None, None, None]
+    x = torch.tensor([80.0, 100.0, 115.0, 130.0], dtype=torch.float64)[:, None, None, None]
     given = {name: value.expand(4) for name, value in parents.items()}
-    truth, n = exact(hvae, x, parents), 1500
+    truth, n = exact(hvae, x, parents), 2000
     found = hvae.importance(x, given, n, generator())
     weights = torch.stack([hvae.propose(x, given, generator(seed))[1] for seed in range(200)])
     error = (weights - truth).exp().std(0) / math.sqrt(n)
@@ -305,7 +309,7 @@ def test_beta_weighs_the_divergence_in_the_loss_alone():
     torch.manual_seed(2)
     loss = hvae.loss(x, parents)
     torch.manual_seed(2)
-    likelihood, divergence = hvae.bound_parts(x, parents, None, 1)
+    likelihood, divergence = hvae._bound(x, parents, None, 1)
     torch.testing.assert_close(loss, (3 * divergence - likelihood).mean())
     torch.manual_seed(2)
     torch.testing.assert_close(hvae.log_prob(x, parents), likelihood - divergence)
@@ -314,7 +318,7 @@ def test_beta_weighs_the_divergence_in_the_loss_alone():
 def test_free_bits_by_channel_of_each_latent():
     hvae, (x, parents) = small(), rows()
     torch.manual_seed(2)
-    likelihood, divergences = hvae._bound(x, parents, None, 1)
+    likelihood, divergences = hvae._by_channel(x, parents, None, 1)
     by_channel = torch.cat(divergences, 1).mean(0).detach()
     assert len(by_channel) == 8
     floor = float(by_channel.median())
@@ -327,7 +331,7 @@ def test_free_bits_by_channel_of_each_latent():
     torch.manual_seed(2)
     free = torch.autograd.grad(hvae.loss(x, parents), hvae.encoder.stem.weight)[0]
     torch.manual_seed(2)
-    alone = torch.autograd.grad(-hvae._bound(x, parents, None, 1)[0].mean(), hvae.encoder.stem.weight)[0]
+    alone = torch.autograd.grad(-hvae._by_channel(x, parents, None, 1)[0].mean(), hvae.encoder.stem.weight)[0]
     torch.testing.assert_close(free, alone)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,12 +27,12 @@ class Guess:
     Attributes:
         noise: its parts, without the pixels'.
         parameters: of the pixels given that noise and the parents, `(N, outputs, H, W)`.
-        ratio: `log p(noise) - log q(noise | x, pa)`, `(N,)`.
+        ratio: `log p(noise) - log q(noise | x, pa)`, `(N,)`, when it is asked for.
     """
 
     noise: dict[str, Tensor]
     parameters: Tensor
-    ratio: Tensor
+    ratio: Callable[[], Tensor]
 
 
 class Autoencoder(Mechanism):
@@ -87,7 +87,7 @@ class Autoencoder(Mechanism):
         """`g(z; pa)`: the pixels' parameters, `(N, outputs, H, W)`, without the offset."""
 
     @abc.abstractmethod
-    def bound_parts(
+    def _bound(
         self, value: Tensor, parents: Values, generator: Generator | None, particles: int
     ) -> tuple[Tensor, Tensor]:
         """Expected log-likelihood and divergence, each `(N,)` in nats."""
@@ -119,7 +119,7 @@ class Autoencoder(Mechanism):
 
     def forward(self, noise: Values, parents: Values) -> Tensor:
         """`x = h(u; g(z; pa))`, `(N, C, H, W)` in the image's units."""
-        return self.pixels.forward(noise["u"], self._pixel_parameters(noise, self._features(parents)))
+        return self.pixels.forward(noise["u"], self._parameters_of(noise, self._features(parents)))
 
     def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:
         """`z ~ q(z | x, pa)`, then `u` by inverting `h`; `forward` of both is the value again."""
@@ -134,7 +134,7 @@ class Autoencoder(Mechanism):
         The mean of exp(weight) over draws is unbiased for `p(x | pa)`; exp of the bound is not.
         """
         found, value = self.guess(self.encode(value, parents), self._features(parents), generator), value.to(self.dtype)
-        weight = self.pixels.log_prob(value, found.parameters) + found.ratio
+        weight = self.pixels.log_prob(value, found.parameters) + found.ratio()
         return found.noise | {"u": self.pixels.abduct(value, found.parameters, generator)}, weight
 
     # -- densities --------------------------------------------------------------------------------------------------
@@ -143,12 +143,12 @@ class Autoencoder(Mechanism):
         self, value: Tensor, parents: Values, generator: Generator | None = None, particles: int | None = None
     ) -> Tensor:
         """`(N,)` evidence lower bound in nats, averaged over `particles` draws of `z` from `generator`."""
-        likelihood, divergence = self.bound_parts(value, parents, generator, particles or self.particles)
+        likelihood, divergence = self._bound(value, parents, generator, particles or self.particles)
         return likelihood - divergence
 
     def loss(self, value: Tensor, parents: Values) -> Tensor:
         """Mean negative bound with the divergence weighted by `beta`; draws from torch's global generator."""
-        likelihood, divergence = self.bound_parts(value, parents, None, self.particles)
+        likelihood, divergence = self._bound(value, parents, None, self.particles)
         return (self.beta * divergence - likelihood).mean()
 
     def importance(
@@ -159,7 +159,7 @@ class Autoencoder(Mechanism):
         weights = []
         for _ in range(particles):
             found = self.guess(code, context, generator)
-            weights.append(self.pixels.log_prob(value, found.parameters) + found.ratio)
+            weights.append(self.pixels.log_prob(value, found.parameters) + found.ratio())
         return torch.logsumexp(torch.stack(weights), 0) - math.log(particles)
 
     def reconstruct(
@@ -194,7 +194,7 @@ class Autoencoder(Mechanism):
     def _features(self, parents: Values) -> Tensor | None:
         return self.context(parents) if self.parents else None
 
-    def _pixel_parameters(self, noise: Values, context: Tensor | None) -> Tensor:
+    def _parameters_of(self, noise: Values, context: Tensor | None) -> Tensor:
         return self.decoded(noise, context) + self.offset
 
     def _normal(self, shape: tuple[int, ...], n: int, generator: Generator | None) -> Tensor:

@@ -13,7 +13,7 @@ from deepscm.errors import MechanismError
 from deepscm.mechanisms.autoencoder import Autoencoder, Guess, positive
 from deepscm.mechanisms.base import Values
 from deepscm.nn.canvas import Canvas, multiple
-from deepscm.nn.hierarchy import ACTIVATIONS, BottomUp, Draw, Scale, TopDown
+from deepscm.nn.hierarchy import ACTIVATIONS, BottomUp, Scale, TopDown
 from deepscm.noise import Noise, Normal
 from deepscm.streams import Generator
 
@@ -192,7 +192,7 @@ class HVAE(Autoencoder):
         return self.pixels.forward(parameters.new_zeros(len(parameters), *self.variable.shape), parameters)
 
     def encode(self, value: Tensor, parents: Values) -> list[Tensor]:
-        """Feature maps that the posteriors read, `(N, width, h, w)`, coarsest first."""
+        """What the posterior of each latent reads of the image and the parents, coarsest first."""
         return self._evidence(self._read(value), self._features(parents))
 
     def effects_through_latents(self, noise: Values, parents: Values, changed: Values) -> dict[str, Tensor]:
@@ -223,24 +223,29 @@ class HVAE(Autoencoder):
         standard = self._standard(len(code[0]), generator)
         draws = self.decoder.infer(code, standard, context)
         parameters = self._decode([draw.latent for draw in draws], context)
-        return Guess(self._named([draw.noise for draw in draws]), parameters, _ratio(draws, standard))
 
-    def bound_parts(
+        def ratio() -> Tensor:
+            parts = [draw.log_ratio(e) for draw, e in zip(draws, standard, strict=True)]
+            return torch.stack(parts).sum(0)
+
+        return Guess(self._named([draw.noise for draw in draws]), parameters, ratio)
+
+    def _bound(
         self, value: Tensor, parents: Values, generator: Generator | None, particles: int
     ) -> tuple[Tensor, Tensor]:
         """Expected log-likelihood and divergence, each `(N,)`; the outer expectations are by draws."""
-        likelihood, divergences = self._bound(value, parents, generator, particles)
+        likelihood, divergences = self._by_channel(value, parents, generator, particles)
         return likelihood, torch.cat(divergences, 1).sum(1)
 
     def loss(self, value: Tensor, parents: Values) -> Tensor:
         """Mean negative bound, with `free_bits` and `beta`; draws from torch's global generator."""
-        likelihood, divergences = self._bound(value, parents, None, self.particles)
+        likelihood, divergences = self._by_channel(value, parents, None, self.particles)
         by_channel = torch.cat(divergences, 1).mean(0)
         if self.free_bits:
             by_channel = by_channel.clamp(min=self.free_bits)
         return self.beta * by_channel.sum() - likelihood.mean()
 
-    def _bound(
+    def _by_channel(
         self, value: Tensor, parents: Values, generator: Generator | None, particles: int
     ) -> tuple[Tensor, list[Tensor]]:
         """Expected log-likelihood `(N,)` and divergences by channel, `(N, latent)` for each latent."""
@@ -282,10 +287,3 @@ class HVAE(Autoencoder):
             return [torch.randn(n, s.height, s.width, s.latent, **like).permute(0, 3, 1, 2)  # type: ignore[call-overload]
                     for s in self.scales for _ in range(s.blocks)]
         return [self._normal(noise.shape, n, generator) for part, noise in self.noise().items() if part != "u"]
-
-
-def _ratio(draws: Sequence[Draw], standard: Sequence[Tensor]) -> Tensor:
-    """log p(eps) - log q(eps), `(N,)`, for `eps = m + s e` with standard normals `e`."""
-    each = zip(draws, standard, strict=True)
-    parts = [0.5 * (e.square() - draw.noise.square()) + draw.log_deviation for draw, e in each]
-    return torch.stack([part.sum((1, 2, 3)) for part in parts]).sum(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,19 +9,19 @@ import torch
 from torch import Tensor
 
 from deepscm.errors import MechanismError
-from deepscm.mechanisms.base import Abduction, Density, Mechanism, Values
+from deepscm.mechanisms.autoencoder import Autoencoder, Guess, positive
+from deepscm.mechanisms.base import Values
 from deepscm.nn import tables
 from deepscm.nn.coders import TableDecoder, TableEncoder
-from deepscm.nn.context import Context
 from deepscm.nn.convolution import Decoder, Encoder
-from deepscm.nn.pixels import LIKELIHOODS, LogitNormal, Pixels
 from deepscm.nn.stack import Layer
 from deepscm.noise import Noise, Normal
 from deepscm.streams import Generator
-from deepscm.variables import Image
+
+Posterior = tuple[Tensor, Tensor]
 
 
-class VAE(Mechanism):
+class VAE(Autoencoder):
     """`x = h(u; g(z; pa))` with `z, u ~ N(0, 1)`: `g` is a convolutional decoder, `h` a pixel likelihood (Eq. 2).
 
     Abduction draws `z ~ q(z | x, pa)` from the encoder and inverts `h` for `u` (Eqs. 5-6), so a null intervention
@@ -55,6 +54,7 @@ class VAE(Mechanism):
             variable that is no image or is too small for so many scales.
 
     Example:
+        >>> from deepscm import Image
         >>> vae = VAE(latent=2, channels=(4,), hidden=(8,)).eval()
         >>> vae.bind(Image(1, 8, 8), {})
         >>> x = torch.arange(64.0).reshape(1, 1, 8, 8)
@@ -63,11 +63,7 @@ class VAE(Mechanism):
         True
     """
 
-    abduction: Abduction = "amortised"
-    density: Density = "bound"
     assumption = "the encoder's normal stands for the posterior of the latent noise; pixels are independent given it"
-    residual = ("u",)
-    offset: Tensor
 
     def __init__(
         self,
@@ -90,24 +86,17 @@ class VAE(Mechanism):
         beta: float = 1.0,
         scale: str = "standard",
     ) -> None:
-        super().__init__()
-        if likelihood not in LIKELIHOODS:
-            raise MechanismError(f"likelihood={likelihood!r} came; one of {', '.join(LIKELIHOODS)} is expected.")
+        super().__init__(likelihood, log_variance, alpha, dequantise, particles, beta, scale)
         sizes = {"latent": latent, "blocks": blocks, "features": features, "particles": particles}
         sizes |= {"channels": min(channels, default=0), "head": min(head, default=1), "hidden": min(hidden, default=1)}
         sizes["decoder_channels"] = min(decoder_channels or (), default=1)
-        for name, size in sizes.items():
-            if size < 1:
-                raise MechanismError(f"{name}: {size} came; a positive size is expected.")
-        self.latent, self.likelihood, self.alpha, self.log_variance = latent, likelihood, alpha, log_variance
-        self.channels, self.blocks, self.features = tuple(channels), blocks, features
+        positive(sizes)
+        self.latent, self.channels, self.blocks, self.features = latent, tuple(channels), blocks, features
         self.decoder_channels = self.channels if decoder_channels is None else tuple(decoder_channels)
         self.head, self.hidden, self.slope = tuple(head), tuple(hidden), slope
         if (encoder is None) != (decoder is None):
             raise MechanismError("only one of encoder and decoder came; give both tables, or neither.")
         self.tables = None if encoder is None or decoder is None else (tuple(encoder), tuple(decoder))
-        self.dequantise = dequantise and likelihood != "discretised"
-        self.particles, self.beta, self.scale = particles, beta, scale
 
     @classmethod
     def paper(cls, **changes: Any) -> VAE:
@@ -150,40 +139,17 @@ class VAE(Mechanism):
 
     # -- life cycle -------------------------------------------------------------------------------------------------
 
-    def build(self) -> None:
+    def networks(self, shape: tuple[int, int, int], outputs: int, context: int) -> None:
         """Encoder and decoder for the image's shape and its parents."""
-        if not isinstance(self.variable, Image):
-            raise MechanismError(f"VAE makes images, {self.variable} came; declare the node as Image(C, H, W).")
-        shape = self.variable.shape
-        size = (shape[0], shape[1], shape[2])
-        self.pixels = self._likelihood(self.variable)
-        self.context = Context(self.parents, self.scale)
-        width = self.context.size
-        outputs, inputs = (self.pixels.outputs, *size[1:]), self.latent + width
+        made, inputs = (outputs, *shape[1:]), self.latent + context
         self.encoder: Encoder | TableEncoder
         self.decoder: Decoder | TableDecoder
         if self.tables is None:
-            self.encoder = Encoder(size, width, self.latent, self.channels, self.blocks, self.features, self.head)
-            self.decoder = Decoder(outputs, inputs, self.decoder_channels, self.blocks, self.hidden, self.slope)
+            self.encoder = Encoder(shape, context, self.latent, self.channels, self.blocks, self.features, self.head)
+            self.decoder = Decoder(made, inputs, self.decoder_channels, self.blocks, self.hidden, self.slope)
         else:
-            self.decoder = TableDecoder(outputs, inputs, self.tables[1])
-            self.encoder = TableEncoder(size, width, self.latent, self.tables[0], self.decoder.canvas)
-        self.register_buffer("offset", torch.zeros(outputs))
-        self.train(self.training)  # new modules train; a mechanism put in eval mode before stays so
-
-    def _likelihood(self, image: Image) -> Pixels:
-        if self.likelihood == "logit_normal":
-            return LogitNormal(image, self.log_variance, self.alpha)
-        return LIKELIHOODS[self.likelihood](image, self.log_variance)
-
-    def standardise(self, value: Tensor, parents: Values) -> None:
-        """Fit the parents' scales, and start the decoder's location at the mean image."""
-        if self.parents:
-            self.context.fit(parents)
-        total = torch.zeros(self.variable.shape, dtype=torch.float64, device=self.offset.device)
-        for part in value.split(2048):
-            total += self.pixels.location(part.to(self.offset)).double().sum(0)
-        self.offset[: self.pixels.channels] = (total / len(value)).to(self.offset.dtype)
+            self.decoder = TableDecoder(made, inputs, self.tables[1])
+            self.encoder = TableEncoder(shape, context, self.latent, self.tables[0], self.decoder.canvas)
 
     def noise(self) -> dict[str, Noise]:
         """`z` `(latent,)`, the high-level noise, and `u` of the image's shape, the pixels' own."""
@@ -191,15 +157,11 @@ class VAE(Mechanism):
 
     # -- the assignment ---------------------------------------------------------------------------------------------
 
-    def forward(self, noise: Values, parents: Values) -> Tensor:
-        """`x = h(u; g(z; pa))`, `(N, C, H, W)` in the image's units."""
-        return self.pixels.forward(noise["u"], self.decode(noise["z"], parents))
-
     def decode(self, z: Tensor, parents: Values) -> Tensor:
         """`g(z; pa)`: the pixels' parameters, `(N, outputs, H, W)`."""
-        return self._decode(z, self._features(parents))
+        return self._parameters_of({"z": z}, self._features(parents))
 
-    def encode(self, value: Tensor, parents: Values) -> tuple[Tensor, Tensor]:
+    def encode(self, value: Tensor, parents: Values) -> Posterior:
         """Mean and standard deviation of `q(z | x, pa)`, each `(N, latent)`."""
         mean, log_variance = self.encoder(self._read(value), self._features(parents))
         return mean, torch.exp(0.5 * log_variance)
@@ -209,72 +171,22 @@ class VAE(Mechanism):
         parameters = self.decode(z, parents)
         return self.pixels.forward(parameters.new_zeros(len(z), *self.variable.shape), parameters)
 
-    def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:
-        """`z ~ q(z | x, pa)`, then `u` by inverting `h` (Eq. 5); `forward` of both is the value again."""
-        mean, deviation = self.encode(value, parents)
-        z = mean + deviation * self._normal(len(value), 1, generator)[0]
-        return {"z": z, "u": self.pixels.abduct(value.to(z.dtype), self.decode(z, parents), generator)}
+    # -- what an autoencoder says -----------------------------------------------------------------------------------
 
-    def propose(
-        self, value: Tensor, parents: Values, generator: Generator | None = None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Noise as `abduct` draws it, and its log weight `log p(x | z, pa) + log p(z) - log q(z | x, pa)`, `(N,)`.
+    def decoded(self, noise: Values, context: Tensor | None) -> Tensor:
+        """The pixels' parameters from `z`, without the offset."""
+        return self.decoder(noise["z"], context)
 
-        The mean of exp(weight) over draws is unbiased for `p(x | pa)`; exp of the bound is not.
-        """
-        mean, deviation = self.encode(value, parents)
-        standard = self._normal(len(value), 1, generator)[0]
+    def guess(self, code: Posterior, context: Tensor | None, generator: Generator | None) -> Guess:
+        """One draw of `z`."""
+        mean, deviation = code
+        standard = self._normal((self.latent,), len(mean), generator)
         z = mean + deviation * standard
-        parameters = self.decode(z, parents)
-        value = value.to(z.dtype)
-        weight = self.pixels.log_prob(value, parameters) + _ratio(z, standard, deviation)
-        return {"z": z, "u": self.pixels.abduct(value, parameters, generator)}, weight
 
-    # -- densities --------------------------------------------------------------------------------------------------
+        def ratio() -> Tensor:
+            return (0.5 * (standard.square() - z.square()) + deviation.log()).sum(1)
 
-    def log_prob(
-        self, value: Tensor, parents: Values, generator: Generator | None = None, particles: int | None = None
-    ) -> Tensor:
-        """`(N,)` evidence lower bound in nats, averaged over `particles` draws of `z` from `generator`."""
-        likelihood, divergence = self._bound(value, parents, generator, particles or self.particles)
-        return likelihood - divergence
-
-    def loss(self, value: Tensor, parents: Values) -> Tensor:
-        """Mean negative bound with the divergence weighted by `beta`; draws from torch's global generator."""
-        likelihood, divergence = self._bound(value, parents, None, self.particles)
-        return (self.beta * divergence - likelihood).mean()
-
-    def importance(
-        self, value: Tensor, parents: Values, particles: int = 32, generator: Generator | None = None
-    ) -> Tensor:
-        """`(N,)` importance-sampled log-likelihood, between `log_prob` and the truth (Burda et al., 2016)."""
-        mean, deviation = self.encode(value, parents)
-        context, value = self._features(parents), value.to(mean.dtype)
-        weights = []
-        for standard in self._normal(len(value), particles, generator):
-            z = mean + deviation * standard
-            weights.append(self.pixels.log_prob(value, self._decode(z, context)) + _ratio(z, standard, deviation))
-        return torch.logsumexp(torch.stack(weights), 0) - math.log(particles)
-
-    def reconstruct(
-        self, value: Tensor, parents: Values, particles: int = 32, generator: Generator | None = None,
-        pixel_noise: bool = False,
-    ) -> Tensor:
-        """Mean over draws `z ~ q(z | x, pa)` of the decoded image, `(N, C, H, W)`.
-
-        With `pixel_noise` every draw carries fresh `u`, as behind the reconstruction errors of DeepSCM, Table 1; else
-        `u` is 0.
-        """
-        mean, deviation = self.encode(value, parents)
-        context, total = self._features(parents), torch.zeros_like(value, dtype=mean.dtype)
-        pixels = Normal(self.variable.shape)
-        for standard in self._normal(len(value), particles, generator):
-            parameters = self._decode(mean + deviation * standard, context)
-            u = torch.zeros_like(total)
-            if pixel_noise:
-                u = pixels.draw(len(value), generator, total.dtype, total.device)
-            total += self.pixels.forward(u, parameters)
-        return total / particles
+        return Guess({"z": z}, self._parameters_of({"z": z}, context), ratio)
 
     def _bound(
         self, value: Tensor, parents: Values, generator: Generator | None, particles: int
@@ -285,34 +197,14 @@ class VAE(Mechanism):
             value = self.pixels.dequantise(value)
         mean, log_variance = self.encoder(self.pixels.signed(value), context)
         deviation, likelihood = torch.exp(0.5 * log_variance), torch.zeros_like(value[:, 0, 0, 0])
-        for standard in self._normal(len(value), particles, generator).split(self.particles):
+        # A row's own stream feeds all its particles.
+        draws = self._normal((particles, self.latent), len(value), generator).transpose(0, 1)
+        for standard in draws.split(self.particles):
             # The particles are one batch for the decoder; more than training has would only cost memory.
             shape = (len(standard), len(value))
             repeated = None if context is None else context.repeat(shape[0], 1)
-            parameters = self._decode((mean + deviation * standard).flatten(0, 1), repeated).unflatten(0, shape)
+            z = (mean + deviation * standard).flatten(0, 1)
+            parameters = self._parameters_of({"z": z}, repeated).unflatten(0, shape)
             likelihood = likelihood + self.pixels.log_prob(value, parameters).sum(0) / particles
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
         return likelihood, divergence
-
-    # -- pieces -----------------------------------------------------------------------------------------------------
-
-    def _read(self, value: Tensor) -> Tensor:
-        return self.pixels.signed(value.to(self.dtype))
-
-    def _features(self, parents: Values) -> Tensor | None:
-        return self.context(parents) if self.parents else None
-
-    def _decode(self, z: Tensor, context: Tensor | None) -> Tensor:
-        return self.decoder(z, context) + self.offset
-
-    def _normal(self, n: int, particles: int, generator: Generator | None) -> Tensor:
-        """`(particles, n, latent)` standard normals; a row's own stream feeds all its particles."""
-        dtype, device = self.dtype, self.prepared.device
-        if generator is None:
-            return torch.randn(particles, n, self.latent, dtype=dtype, device=device)
-        return Normal((particles, self.latent)).draw(n, generator, dtype, device).transpose(0, 1)
-
-
-def _ratio(z: Tensor, standard: Tensor, deviation: Tensor) -> Tensor:
-    """log p(z) - log q(z), `(N,)`, for `z = mean + deviation * standard`."""
-    return (0.5 * (standard.square() - z.square()) + deviation.log()).sum(1)

@@ -209,6 +209,11 @@ class Draw:
     divergence: Tensor
     log_deviation: Tensor
 
+    def log_ratio(self, standard: Tensor) -> Tensor:
+        """`log p(noise) - log q(noise)`, `(N,)`, where `standard` are the normals that the draw was made of."""
+        log_s = self.log_deviation.clamp(_Sample.low, _Sample.high)
+        return (0.5 * (standard.square() - self.noise.square()) + log_s).sum((1, 2, 3))
+
 
 class Layer(nn.Module):
     """One latent: its prior, its posterior, and what the two streams make of it.
