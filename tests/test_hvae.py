@@ -433,7 +433,8 @@ def test_saved_in_a_model_and_loaded(prior, tmp_path: Path):
 
 
 def test_rebuilt_from_its_arguments():
-    hvae, (x, parents) = small(depth=(1, 2, 1), bottleneck=(2, 3, 4), free_bits=0.1, activation="leaky_relu"), rows()
+    (x, parents), sizes = rows(), {"depth": (1, 2, 1), "bottleneck": (2, 3, 4), "reading": (1, 1, 2)}
+    hvae = small(free_bits=0.1, activation="leaky_relu", **sizes)
     again = rebuild(describe(hvae))
     again.bind(Image(1, 8, 8), PARENTS)
     again.load_state_dict(hvae.state_dict())

@@ -34,13 +34,14 @@ class HVAE(Autoencoder):
         resolutions: sides of the feature maps, coarsest first; the last is at least the image's. Images are padded with
             their lower bound to a multiple of the coarsest stride, and the result is cut.
         widths: channels of the feature maps at each resolution.
-        blocks: latents at each resolution, one number or one for each. The bottom-up network has half as many
-            residual blocks.
+        blocks: latents at each resolution, one number or one for each.
         latent: channels of a latent, one number or one for each resolution.
         likelihood: "discretised" (256 grey values), "gaussian" or "logit_normal"; see `deepscm.nn.pixels`.
         prior: "exogenous" or "conditional".
         bottleneck: width of a feature map over that inside a residual block, one number or one for each resolution.
         depth: 3x3 convolutions in a residual block, one number or one for each resolution.
+        reading: residual blocks of the network that reads the image, one number or one for each resolution; None takes
+            as many as there are latents.
         activation: "silu", "gelu" or "leaky_relu", the fastest.
         log_variance: of the pixels on the likelihood's own scale; None learns one per pixel.
         alpha: of the "logit_normal" likelihood.
@@ -82,6 +83,7 @@ class HVAE(Autoencoder):
         prior: str = "exogenous",
         bottleneck: int | Sequence[int] = 4,
         depth: int | Sequence[int] = 1,
+        reading: int | Sequence[int] | None = None,
         activation: str = "silu",
         log_variance: float | None = None,
         alpha: float = 0.05,
@@ -95,6 +97,7 @@ class HVAE(Autoencoder):
         self.resolutions, self.widths = tuple(resolutions), tuple(widths)
         self.blocks, self.latent = self._each(blocks), self._each(latent)
         self.bottleneck, self.depth = self._each(bottleneck), self._each(depth)
+        self.reading = self.blocks if reading is None else self._each(reading)
         self.prior, self.activation, self.free_bits = prior, activation, free_bits
         self._check()
 
@@ -106,14 +109,15 @@ class HVAE(Autoencoder):
         in the bottom-up network, GELU, and enlarges maps by repeating pixels. AdamW (lr 1e-3, betas 0.9 and 0.9, weight
         decay 0.01), 100 steps of warm-up and batches of 256 trained it.
         """
-        return cls(**{"depth": (2, 2, 1, 1, 1), "activation": "leaky_relu"} | changes)
+        morphomnist: dict[str, Any] = {"depth": (2, 2, 1, 1, 1), "reading": 2, "activation": "leaky_relu"}
+        return cls(**morphomnist | changes)
 
     @classmethod
     def celeba(cls, **changes: Any) -> HVAE:
         """The CelebA network of Melistas et al., A.3, for 64x64 images: 24 latents at 1 to 64 pixels; `beta` is 5."""
         celeba: dict[str, Any] = {
             "resolutions": (1, 4, 8, 16, 32, 64), "widths": (1024, 512, 256, 128, 64, 32),
-            "depth": (2, 2, 1, 1, 1, 1), "activation": "leaky_relu", "beta": 5.0,
+            "depth": (2, 2, 1, 1, 1, 1), "reading": 2, "activation": "leaky_relu", "beta": 5.0,
         }
         return cls(**celeba | changes)
 
@@ -131,7 +135,7 @@ class HVAE(Autoencoder):
     def _check(self) -> None:
         """Raise `MechanismError` for settings that make no network."""
         lists = {"resolutions": self.resolutions, "widths": self.widths, "blocks": self.blocks, "latent": self.latent,
-                 "bottleneck": self.bottleneck, "depth": self.depth}
+                 "bottleneck": self.bottleneck, "depth": self.depth, "reading": self.reading}
         positive({name: min(sizes, default=0) for name, sizes in lists.items()}
                  | {"particles": self.particles})
         for name, sizes in lists.items():
@@ -158,8 +162,8 @@ class HVAE(Autoencoder):
                                  f"resolutions=(..., {max(height, width)}) or a multiple of it, and a width for each.")
         self.canvas = Canvas((height, width), multiple((height, width), finest // self.resolutions[0]))
         self.scales = []
-        each = zip(self.resolutions, self.widths, self.bottleneck, self.latent, self.blocks, self.depth, strict=True)
-        for side, wide, ratio, *rest in each:
+        lists = (self.widths, self.bottleneck, self.latent, self.blocks, self.depth, self.reading)
+        for side, wide, ratio, *rest in zip(self.resolutions, *lists, strict=True):
             rows, columns = (size * side // finest for size in self.canvas.size)
             self.scales.append(Scale(rows, columns, wide, max(wide // ratio, 1), *rest))
         act = ACTIVATIONS[self.activation]

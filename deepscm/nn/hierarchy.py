@@ -43,8 +43,9 @@ class Scale:
         channels: of its feature maps.
         inner: channels inside a residual block.
         latent: channels of each of its latents.
-        blocks: latents; the bottom-up network has half as many residual blocks.
+        blocks: latents.
         depth: 3x3 convolutions (1x1 for maps of at most 2 pixels a side) in a residual block.
+        reading: residual blocks of the bottom-up network.
     """
 
     height: int
@@ -54,6 +55,7 @@ class Scale:
     latent: int
     blocks: int
     depth: int
+    reading: int
 
     def factor(self, finer: Scale) -> tuple[int, int]:
         """How often a finer scale's map is as high and as wide."""
@@ -176,7 +178,7 @@ class BottomUp(nn.Module):
         super().__init__()
         finest = list(reversed(scales))
         self.stem = Conv(image, finest[0].channels, 3, gain=1.0)
-        made = [[Bottleneck(scale, 0, act) for _ in range((scale.blocks + 1) // 2)] for scale in finest]
+        made = [[Bottleneck(scale, 0, act) for _ in range(scale.reading)] for scale in finest]
         self.blocks = nn.ModuleList(nn.Sequential(*blocks) for blocks in made)
         self.down = nn.ModuleList(Down(fine, coarse) for fine, coarse in itertools.pairwise(finest))
         shrink([block.widen for blocks in made for block in blocks])
