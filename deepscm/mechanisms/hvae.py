@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from deepscm.errors import MechanismError
 from deepscm.mechanisms.autoencoder import Autoencoder, Guess, positive
 from deepscm.mechanisms.base import Values
+from deepscm.nn.blocks import ACTIVATIONS, Scale
 from deepscm.nn.canvas import Canvas, multiple
-from deepscm.nn.hierarchy import ACTIVATIONS, BottomUp, Scale, TopDown
+from deepscm.nn.hierarchy import BottomUp, TopDown
 from deepscm.noise import Noise, Normal
 from deepscm.streams import Generator
 
