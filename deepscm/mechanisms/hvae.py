@@ -287,8 +287,6 @@ class HVAE(Autoencoder):
 
     def _standard(self, n: int, generator: Generator | None) -> list[Tensor]:
         """Standard normals for every latent, coarsest first."""
-        if generator is None:  # drawn as the networks want them in memory
-            like = {"dtype": self.dtype, "device": self.prepared.device}
-            return [torch.randn(n, s.height, s.width, s.latent, **like).permute(0, 3, 1, 2)  # type: ignore[call-overload]
-                    for s in self.scales for _ in range(s.blocks)]
-        return [self._normal(noise.shape, n, generator) for part, noise in self.noise().items() if part != "u"]
+        shapes = [(s.height, s.width, s.latent) for s in self.scales for _ in range(s.blocks)]
+        # Channels last, as the networks want them in memory.
+        return [self._normal(shape, n, generator).permute(0, 3, 1, 2) for shape in shapes]

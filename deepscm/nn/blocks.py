@@ -155,7 +155,7 @@ class Bottleneck(nn.Module):
         y = shifted(self.narrow(self.act(x)), self.shift, context)
         for conv in self.middle:
             y = conv(self.act_(y))
-        return x + self.widen(self.act_(y))
+        return self.widen(self.act_(y)).add_(x)
 
 
 def channels_last(x: Tensor) -> Tensor:

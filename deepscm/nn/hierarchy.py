@@ -122,12 +122,12 @@ class Layer(nn.Module):
         for conv in self.middle:
             t = conv(self.act_(t))
         t = self.act_(t)
-        z = self.location(t) + 2 * torch.sigmoid(self.spread(t)) * noise
+        z = torch.addcmul(self.location(t), torch.sigmoid(self.spread(t)), noise, value=2)
         return self._advance(p, t, z), z
 
     def infer(self, p: Tensor, evidence: Tensor, standard: Tensor) -> tuple[Tensor, Draw]:
         """Prior stream, evidence and standard normals -> prior stream and a draw from the posterior."""
-        t = convolve(self.act(p), *stacked(self.narrow, self.narrow_q)) + evidence
+        t = convolve(self.act(p), *stacked(self.narrow, self.narrow_q)).add_(evidence)
         for prior, posterior in zip(self.middle, self.middle_q, strict=True):
             t = convolve(self.act_(t), *stacked(prior, posterior))  # type: ignore[arg-type]
         t = self.act_(t)
@@ -138,12 +138,13 @@ class Layer(nn.Module):
 
     def decode(self, h: Tensor, z: Tensor, context: Tensor | None) -> Tensor:
         """Likelihood stream, `z` and context -> likelihood stream."""
-        return self.block(h + self.inject(z), context)
+        return self.block(self.inject(z).add_(h), context)
 
     def _advance(self, p: Tensor, t: Tensor, z: Tensor) -> Tensor:
         if self.join is None:
             return p
-        return p + self.join(z) if self.update is None else p + self._wide(self.update, t) + self.join(z)
+        further = self.join(z).add_(p)
+        return further if self.update is None else further.add_(self._wide(self.update, t))
 
     def _wide(self, conv: Conv, t: Tensor) -> Tensor:
         """A convolution of the prior's features, which are the first of `t`."""
