@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image as Picture
 
+from deepscm import atomic
 from deepscm.evaluation import Report
 from deepscm.metrics import Estimate
 
@@ -94,6 +95,5 @@ def sheet(report: Report, causes: Sequence[str], path: Path) -> None:
 
 def keep(report: Report, folder: Path, name: str) -> None:
     """The whole report as Markdown and JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.md").write_text(report.markdown(), encoding="utf-8")
-    (folder / f"{name}.json").write_text(json.dumps(report.json(), indent=1), encoding="utf-8")
+    atomic.publish(folder / f"{name}.md", report.markdown().encode())
+    atomic.publish(folder / f"{name}.json", json.dumps(report.json(), indent=1).encode())

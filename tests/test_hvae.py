@@ -19,6 +19,7 @@ from deepscm.nn.hierarchy import Layer, _Sample
 from deepscm.nn.pixels import LIKELIHOODS
 from deepscm.spec import describe, rebuild
 from deepscm.streams import Streams
+from tests.pictures import generator, rows
 
 PARENTS = {"thickness": Real(low=0), "digit": Categorical(3), "sex": Binary()}
 PRIORS = ("exogenous", "conditional")
@@ -34,21 +35,6 @@ def small(likelihood: str = "discretised", shape=(1, 8, 8), low=0.0, high=255.0,
         for parameter in hvae.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     return hvae.eval()
-
-
-def rows(n: int = 6, shape=(1, 8, 8), low=0.0, high=255.0, seed: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
-    g = torch.Generator().manual_seed(seed)
-    x = torch.randint(0, 256, (n, *shape), generator=g) / 255 * (high - low) + low
-    parents = {
-        "thickness": torch.rand(n, generator=g) + 0.5,
-        "digit": torch.randint(0, 3, (n,), generator=g),
-        "sex": torch.randint(0, 2, (n,), generator=g),
-    }
-    return x, parents
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # -- round trip -------------------------------------------------------------------------------------------------------

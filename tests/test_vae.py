@@ -13,6 +13,7 @@ from deepscm.nn.stack import Conv, Dense, Fold
 from deepscm.spec import describe, rebuild
 from deepscm.streams import Streams
 from deepscm.variables import Binary, Categorical, Image, Real
+from tests.pictures import generator, rows
 
 PARENTS = {"thickness": Real(low=0), "digit": Categorical(3), "sex": Binary()}
 
@@ -23,21 +24,6 @@ def small(likelihood: str = "logit_normal", shape=(1, 8, 8), low=0.0, high=255.0
     vae = VAE(likelihood=likelihood, **settings | changes)
     vae.bind(Image(*shape, low=low, high=high), parents)
     return vae
-
-
-def rows(n: int = 6, shape=(1, 8, 8), low=0.0, high=255.0, seed: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
-    g = torch.Generator().manual_seed(seed)
-    x = torch.randint(0, 256, (n, *shape), generator=g) / 255 * (high - low) + low
-    parents = {
-        "thickness": torch.rand(n, generator=g) + 0.5,
-        "digit": torch.randint(0, 3, (n,), generator=g),
-        "sex": torch.randint(0, 2, (n,), generator=g),
-    }
-    return x, parents
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # -- round trip -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from deepscm.errors import TrainingError
 from deepscm.interventions import Do
 from deepscm.mechanisms.base import Mechanism, same_values
-from deepscm.nn.pixels import Discretised
+from deepscm.nn.pixels import Discretised, exp
 from deepscm.scm import SCM
 from deepscm.training.objectives import Batch, Losses, Objective
 from deepscm.training.preparation import frozen
@@ -199,18 +199,14 @@ class Rounded(Discretised):
     def abduct(self, x: Tensor, parameters: Tensor, generator: Any = None) -> Tensor:
         with torch.no_grad():
             mean, log_scale = self.scaled(parameters.double())
-            inside = mean + _exp(log_scale) * super().abduct(x, parameters, generator).double()
+            inside = mean + exp(log_scale) * super().abduct(x, parameters, generator).double()
         mean, log_scale = self.scaled(parameters)
-        return (inside.to(mean.dtype) - mean) / _exp(log_scale)
+        return (inside.to(mean.dtype) - mean) / exp(log_scale)
 
     def forward(self, u: Tensor, parameters: Tensor) -> Tensor:
         mean, log_scale = self.scaled(parameters)
-        smooth = (mean + _exp(log_scale) * u) * self.step + self.low
+        smooth = (mean + exp(log_scale) * u) * self.step + self.low
         return smooth + (super().forward(u, parameters) - smooth).detach()
-
-
-def _exp(value: Tensor | float) -> Any:
-    return math.exp(value) if isinstance(value, float) else value.exp()
 
 
 @contextlib.contextmanager
