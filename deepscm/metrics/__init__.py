@@ -10,6 +10,8 @@ Example:
 
 from deepscm.metrics.composition import embedding_l1 as embedding_l1
 from deepscm.metrics.composition import pixel_l1 as pixel_l1
+from deepscm.metrics.disentanglement import DCI as DCI
+from deepscm.metrics.disentanglement import dci as dci
 from deepscm.metrics.effectiveness import absolute_error as absolute_error
 from deepscm.metrics.effectiveness import agreement as agreement
 from deepscm.metrics.effectiveness import constant as constant
