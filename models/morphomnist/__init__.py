@@ -77,7 +77,7 @@ def _benchmark() -> dict[str, Config]:
     small = {
         "vae": dataclasses.replace(vae, epochs=6),
         "vae-learned": dataclasses.replace(vae, epochs=6, learned=True),
-        "hvae": dataclasses.replace(vae, network="hvae", likelihood="discretised", learned=True, epochs=4),
+        "hvae": dataclasses.replace(vae, network="hvae", likelihood="discretised", learned=True, epochs=16),
         "gan": dataclasses.replace(vae, network="gan", epochs=10, batch_size=128),
     }
     full = {
@@ -169,7 +169,9 @@ def _benchmark_image(config: Config) -> Mechanism:
         return VAE.morphomnist(latent=config.latent, **pixels)
     if config.paper:
         return HVAE.morphomnist(**pixels)
-    return HVAE.compact(activation="leaky_relu", widths=(96, 64, 48, 24, 12), blocks=(2, 3, 3, 1, 1), **pixels)
+    # Eight channels of latents at 8 and 16 pixels: with fewer, these collapse, and what they leave out is never drawn.
+    return HVAE.compact(activation="leaky_relu", widths=(96, 64, 48, 32, 24), blocks=(2, 2, 3, 2, 1),
+                        latent=(16, 16, 8, 8, 4), **pixels)
 
 
 def data(config: Config = variants["full"], root: str | Path | None = None) -> Parts:
