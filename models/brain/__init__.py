@@ -79,7 +79,7 @@ _SMALL = Config(
     batch_size=32, lr=2e-3,
 )
 variants: dict[str, Config] = {
-    "phantom": dataclasses.replace(_SMALL, epochs=13),
+    "phantom": dataclasses.replace(_SMALL, epochs=26),
     "ixi": dataclasses.replace(_SMALL, origin="ixi", position=True, latent=64, crops=4, epochs=10),
     "cohort": dataclasses.replace(_PAPER, origin="cohort"),
     "phantom-paper": _PAPER,
