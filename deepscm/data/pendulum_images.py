@@ -19,7 +19,7 @@ _BLACK, _BALL, _SUN = (0, 0, 0), (178, 34, 34), (255, 165, 0)
 # at, in whole pixels: left, top, right and bottom; the rows of pixels that the shadow takes; width of the rod, three
 # points; half the edge of the discs, which is one point.
 _AXES, _FRAME, _SHADOW, _LINE, _EDGE = (12.0, 10.56, 74.4, 73.92), (12.0, 12.0, 86.0, 85.0), (82.0, 85.0), 4.0, 2 / 3
-_CHUNK = 256
+_CHUNK = 64
 
 
 def slant(light: ArrayLike) -> Array:

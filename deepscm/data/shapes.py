@@ -84,6 +84,13 @@ class Canvas:
         patch = _Patch(self.size, left, top, right, bottom)
         self._paint(patch, _overlap(patch.x, left, right) * _overlap(patch.y, top, bottom), colour)
 
+    def glow(self, x: ArrayLike, y: ArrayLike, radius: ArrayLike, colour: ArrayLike) -> None:
+        """A soft spot around (x, y), which covers (1 - (distance / radius)^2)^2."""
+        x, y, reach = self._each(x), self._each(y), self._each(radius)
+        patch = _Patch(self.size, x - reach, y - reach, x + reach, y + reach)
+        far = ((patch.x - x) / reach) ** 2 + ((patch.y - y) / reach) ** 2
+        self._paint(patch, np.maximum(1 - far, 0) ** 2, colour)
+
     def _each(self, value: ArrayLike) -> Array:
         """One number a picture, ready to broadcast over its pixels."""
         each = np.broadcast_to(np.asarray(value, dtype=np.float32), (len(self.pixels),))

@@ -1,0 +1,109 @@
+"""Pictures of the circuit, drawn from arm and lights, and these measured on pictures.
+
+An arm turns around its foot, at the lower edge; its hand moves along an arc of three buttons, and beyond each button is
+the lamp of its colour. What is drawn depends on the four factors alone. Places are parts of the picture's width.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepscm.data.shapes import Canvas
+from deepscm.errors import DataError
+
+Array = NDArray[Any]
+LIGHTS = ("blue", "green", "red")
+#: Where the arm presses each button fully.
+BUTTONS = {"green": 0.2, "red": 0.5, "blue": 0.8}
+_FOOT, _FIRST, _LAST = (0.5, 0.9), np.radians(150), np.radians(30)
+_HAND, _LAMP = 0.44, 0.66  # distances from the foot
+_TABLE, _METAL, _JOINT = (62, 64, 70), (214, 214, 218), (150, 152, 158)
+_OFF = {"green": (18, 46, 24), "red": (52, 18, 18), "blue": (18, 26, 56)}
+_ON = {"green": (70, 250, 90), "red": (255, 64, 54), "blue": (70, 120, 255)}
+_CHUNK = 64
+
+
+def place(arm: ArrayLike, distance: float) -> tuple[Array, Array]:
+    """x and y of the point at a distance from the foot, in the direction of the arm."""
+    turn = _FIRST + (_LAST - _FIRST) * np.asarray(arm, dtype=np.float64)
+    return np.asarray(_FOOT[0] + distance * np.cos(turn)), np.asarray(_FOOT[1] - distance * np.sin(turn))
+
+
+def render(arm: ArrayLike, blue: ArrayLike, green: ArrayLike, red: ArrayLike, size: int = 64) -> Array:
+    """Draw pictures of given factors: the assignment of the image.
+
+    Args:
+        arm: from 0 (left) to 1 (right), `(N,)`.
+        blue, green, red: intensities of the lights, 0 to 1, `(N,)`.
+        size: height and width in pixels.
+
+    Returns:
+        uint8 `(N, 3, size, size)`.
+
+    Raises:
+        DataError: factors that differ in length, or fewer than 16 pixels a side.
+    """
+    factors = [np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in (arm, blue, green, red)]
+    shapes = [value.shape for value in factors]
+    if len(set(shapes)) > 1 or len(shapes[0]) != 1 or size < 16:
+        raise DataError(f"render: factors {shapes} and size={size} came; four of (N,) and 16 or more are expected.")
+    out = np.empty((len(factors[0]), 3, size, size), dtype=np.uint8)
+    for start in range(0, len(out), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        arms, *lights = (value[rows] for value in factors)
+        out[rows] = _drawing(size, arms, np.stack(lights, axis=1).astype(np.float32))
+    return out
+
+
+def _drawing(size: int, arm: Array, lights: Array) -> Array:
+    dark, lit = scene(size)
+    n = len(arm)
+    canvas = Canvas(n, size)
+    light = lights @ lit.reshape(3, -1) + dark.reshape(1, -1) + np.float32(0.5)
+    canvas.pixels[:] = np.minimum(light, 255).astype(np.uint8).reshape(n, 3, size, size)
+    foot = _FOOT[0] * size, _FOOT[1] * size
+    x, y = (part * size for part in place(arm, _HAND))
+    canvas.rod(foot, (x, y), 0.075 * size, _METAL, round=True)
+    canvas.disc(x, y, 0.07 * size, _METAL)
+    canvas.disc(*foot, 0.085 * size, _JOINT)
+    return canvas.pixels
+
+
+@functools.lru_cache(maxsize=8)
+def scene(size: int) -> tuple[Array, Array]:
+    """What is behind the arm, float32: `(3, size, size)` in the dark, and `(3, 3, size, size)` what each light adds.
+
+    Lamps and their light on the table add up, so pictures are linear in the intensities.
+    """
+    lamps = {name: _mask(size, place(BUTTONS[name], _LAMP), 0.095) for name in LIGHTS}
+    table = 1 - sum(lamps.values())
+    dark = table * np.asarray(_TABLE, dtype=np.float32)[:, None, None]
+    for name in LIGHTS:
+        button = _mask(size, place(BUTTONS[name], _HAND), 0.06)
+        dark += button * (_colour(_ON[name]) / 2 - dark)
+    added = []
+    for name in LIGHTS:
+        off, on = _colour(_OFF[name]), _colour(_ON[name])
+        dark += lamps[name] * off
+        glow = _mask(size, place(BUTTONS[name], _LAMP), 0.28, soft=True)
+        added.append(lamps[name] * (on - off) + 0.45 * table * glow * on)
+    return dark.astype(np.float32), np.stack(added).astype(np.float32)
+
+
+def _colour(levels: tuple[int, int, int]) -> Array:
+    return np.asarray(levels, dtype=np.float32)[:, None, None]
+
+
+def _mask(size: int, middle: tuple[Array, Array], radius: float, *, soft: bool = False) -> Array:
+    """Which part of each pixel a disc covers, `(size, size)`."""
+    canvas = Canvas(1, size, (0, 0, 0))
+    x, y, reach = middle[0] * size, middle[1] * size, radius * size
+    if soft:
+        canvas.glow(x, y, reach, (255, 255, 255))
+    else:
+        canvas.disc(x, y, reach, (255, 255, 255))
+    return np.asarray(canvas.pixels[0, 0] / np.float32(255))
