@@ -76,6 +76,18 @@ class Held(Do):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Coded(Do):
+    """The value of a latent variable that stands for a label's, as `deepscm.inference.labels` makes it.
+
+    Attributes:
+        meaning: the action on the label, as text.
+    """
+
+    meaning: str = ""
+    trusted = True
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Shift(Intervention):
     """What the variable would have been in that world, plus `delta`: `x := f(e; pa*) + delta`.
 

@@ -82,10 +82,11 @@ class SCM(Structure):
             made = {name: a.mechanism for name, a in self.assignments.items()}
             noise = {name: m.draw(len(rows), branch(source, f"sample:{name}")) for name, m in made.items()}
             info = Info({name: Abducted("prior", m.assumption) for name, m in made.items()}, ASSUMPTIONS)
-            worlds = self._worlds(self._rows(do, rows, n))
-            return self._predict(Record(noise, {}, len(rows), None, info), worlds, True, source)
+            record = Record(noise, {}, len(rows), None, info)
+            return self._predict(record, self._rows(worlds, rows, n), True, source)
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+            worlds = self._worlds(do)
             results = batching.batched(
                 batch, n, 1, self.device,
                 seed=seed, generator=generator, batch_size=batch_size, progress=progress)
@@ -209,14 +210,15 @@ class SCM(Structure):
             tensor([0])
         """
         values, present, rows = self.observe(evidence)
-        wanted = self._needed(self._worlds(do), replay)
         draws = 1 if num_samples is None else batching.count("num_samples", num_samples)
 
         def batch(chunk: range, source: Generator) -> list[Result]:
             record = self._abduct(values, present, chunk, wanted, num_samples, source, options)
-            return self._predict(record, self._worlds(self._rows(do, chunk, rows)), replay, source)
+            return self._predict(record, self._rows(worlds, chunk, rows), replay, source)
 
         with torch.set_grad_enabled(grad and torch.is_grad_enabled()):
+            worlds = self._worlds(do)
+            wanted = self._needed(worlds, replay)
             results = batching.batched(
                 batch, rows, draws, self.device,
                 seed=seed, generator=generator, batch_size=batch_size, progress=progress)
@@ -365,7 +367,19 @@ class SCM(Structure):
             if not isinstance(world, Mapping):
                 raise InterventionError(f"do={do!r:.80} came; a dict by variable, or a list of dicts, is expected: "
                                         'do={"x": 1.0}.')
-        return [{self.graph.require(name): as_intervention(value) for name, value in world.items()} for world in worlds]
+        return [self._world(world) for world in worlds]
+
+    def _world(self, world: World) -> dict[str, Intervention]:
+        """Interventions by variable; one on a label becomes one on the latent variable that it describes."""
+        actions: dict[str, Intervention] = {}
+        for name, value in world.items():
+            node, action = name, as_intervention(value)
+            if self.labels is not None and name in self.labels:
+                node, action = self.labels.translate(name, action)
+            if self.graph.require(node) in actions:
+                raise InterventionError(f"do: two actions on {node} came, one by the name of its label; give one.")
+            actions[node] = action
+        return actions
 
     def _needed(self, worlds: Sequence[Mapping[str, Intervention]], replay: bool) -> set[str]:
         """Variables whose noise some world reads."""
@@ -383,18 +397,16 @@ class SCM(Structure):
                     needed.add(name)
         return needed
 
-    def _rows(self, do: Any, rows: range, n: int) -> Any:
+    def _rows(self, worlds: list[dict[str, Intervention]], rows: range, n: int) -> list[dict[str, Intervention]]:
         """Interventions cut to some rows, where their values or masks are given for each row."""
-        if len(rows) == n or do is None:
-            return do
+        if len(rows) == n:
+            return worlds
 
-        def cut(name: str, value: Any) -> Intervention:
-            action = as_intervention(value)
-            event = self.place(self.graph.require(name)).variable.event_dim
+        def cut(name: str, action: Intervention) -> Intervention:
+            event = self.place(name).variable.event_dim
             fields = {field: batching.cut(getattr(action, field), event, rows, n, name)
                       for field in ("value", "delta") if hasattr(action, field)}
             mask = read_mask(action.where, name, n, self.device)
             return dataclasses.replace(action, where=None if mask is None else mask[rows.start : rows.stop], **fields)
 
-        worlds = [{name: cut(name, v) for name, v in w.items()} for w in ([do] if not batching.several(do) else do)]
-        return worlds if batching.several(do) else worlds[0]
+        return [{name: cut(name, action) for name, action in world.items()} for world in worlds]

@@ -101,7 +101,8 @@ class Structure(PyroModule):
                 raise type(error)(f"{name}: {error}") from error
             places.append(CausalVariable(name, node.variable, mechanism, links, node.observed))
         self.places = PyroModule[nn.ModuleList](places)
-        self.recognition: Any = None
+        self.recognition: Any = None  # infers what is not observed; see `deepscm.inference`
+        self.labels: Any = None  # what names of no variable say about latent ones; see `deepscm.inference.labels`
         self.eval()
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -229,6 +230,11 @@ class Structure(PyroModule):
             raise DataError(f"values came as {type(evidence).__name__}; a dict of columns by variable, or a DataFrame, "
                             'is expected: {"x": [1.0, 2.0]}.')
         unknown = [str(name) for name in evidence if name not in self.graph]
+        named = [name for name in unknown if self.labels is not None and name in self.labels]
+        if named:
+            raise DataError(f"{', '.join(named)}: values came for labels, which are no evidence: they describe latent "
+                            "variables while these are learned, and queries infer those from "
+                            f"{', '.join(n for n in self.graph.nodes if self.place(n).observed)}. Leave them out.")
         if unknown:
             raise DataError(f"unknown variable(s) {', '.join(unknown)} came; the model has "
                             f"{', '.join(self.graph.nodes)}. Drop or rename those columns.")

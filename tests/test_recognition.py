@@ -252,9 +252,13 @@ def test_recognition_needs_no_density():
     scm = SCM(x=Node(Real(), normal()), y=Node(Real(), Sampler2(), parents=["x"])).double()
     Recognition(["y"], ["x"], width=8).fit(scm, steps=300)
     with pytest.raises(CapabilityError, match="no density"):
-        scm.abduct({"y": [2.0]})
+        scm.abduct({"y": [2.0]}, recognition=False)
     record = scm.abduct({"y": [2.0]}, num_samples=4000, seed=0, method="recognition")
     assert abs(record.factual["x"].mean() - 1.0) < 0.1
+    alone = scm.abduct({"y": [2.0]}, num_samples=4000, seed=0)
+    assert torch.equal(alone.factual["x"], record.factual["x"])
+    assert alone.info["x"].how == "recognition"
+    assert "y has no density to weigh by" in alone.info["x"].notes[0]
     torch.testing.assert_close(record.noise["y"]["e"], 2.0 - record.factual["x"])
 
 

@@ -59,10 +59,12 @@ class Sampler:
         recognition: a bound model that covers the component, or None for the prior.
         streams: one for each row, from which those of its particles derive.
         defensive: whether a share of the particles comes from the prior beside another proposal, which is stretched.
+        stretch: of the proposal's deviations where that is not so; 0 takes its means, and likeliest categories.
     """
 
     def __init__(
-        self, problem: Problem, count: int, recognition: Recognition | None, streams: Streams, defensive: bool = True
+        self, problem: Problem, count: int, recognition: Recognition | None, streams: Streams, defensive: bool = True,
+        stretch: float = 1.0,
     ) -> None:
         self.problem, self.count, self.recognition, self.streams = problem, count, recognition, streams
         listed = [name for name in problem.component.hidden if problem.countable(name)] if recognition is None else []
@@ -70,7 +72,7 @@ class Sampler:
         self.spread = listed if few else []
         share = DEFENSIVE if recognition is not None else 0.5 if few else 0.0
         self.defended = round(share * count) if defensive else 0
-        self.stretch = STRETCH if defensive else 1.0
+        self.stretch = STRETCH if defensive else stretch
         self.context: Tensor | None = None
         if recognition is not None:
             self.context = recognition.encode(problem.values, problem.rows)
@@ -122,7 +124,8 @@ class Sampler:
         seen = {n: self.problem.values[n][rows] for n in self.recognition.before[name] if n in self.problem.values}
         head = self.recognition.head(name, self.context[rows], seen | world)
         if head.logits is not None:
-            value = choose(head.logits.exp(), source.uniform()[None])[0]
+            likeliest = head.logits.argmax(1)
+            value = choose(head.logits.exp(), source.uniform()[None])[0] if self.stretch else likeliest
             prior = self._list(name, world, source, from_prior, value)
             return prior, head.logits.gather(1, world[name][:, None])[:, 0]
         batch.noise[name], prior, proposal = head.draw(assignment.mechanism, source, from_prior, self.stretch)
@@ -151,20 +154,27 @@ class Sampler:
         return total
 
 
+def weightless(problem: Problem) -> list[str]:
+    """Observed children that have neither a density nor a proposal."""
+    def silent(name: str) -> bool:
+        mechanism = problem.assignments[name].mechanism
+        return mechanism.density == "none" or (mechanism.density == "bound" and not hasattr(mechanism, "propose"))
+
+    return [name for name in problem.component.evidence if silent(name)]
+
+
 def weighable(problem: Problem) -> None:
     """Refuse evidence whose density is not available.
 
     Raises:
         CapabilityError: an observed child has neither a density nor a proposal.
     """
-    for name in problem.component.evidence:
-        mechanism = problem.assignments[name].mechanism
-        if mechanism.density == "none" or (mechanism.density == "bound" and not hasattr(mechanism, "propose")):
-            raise CapabilityError(
-                f"{name}: {type(mechanism).__name__} has no density, so its value cannot weigh the missing "
-                f"{', '.join(problem.component.hidden)} above it. Give them as evidence, leave {name} out, or train a "
-                'Recognition model and ask with method="recognition".'
-            )
+    for name in weightless(problem):
+        raise CapabilityError(
+            f"{name}: {type(problem.assignments[name].mechanism).__name__} has no density, so its value cannot weigh "
+            f"the missing {', '.join(problem.component.hidden)} above it. Give them as evidence, leave {name} out, or "
+            'train a Recognition model and ask with method="recognition".'
+        )
 
 
 def importance(problem: Problem, settings: Settings, recognition: Recognition | None, source: Streams) -> Solution:
@@ -195,23 +205,25 @@ def importance(problem: Problem, settings: Settings, recognition: Recognition | 
     return Solution("importance", joined.values, joined.noise, ess, khat, notes)
 
 
-def amortised(problem: Problem, recognition: Recognition, source: Streams) -> Solution:
+def amortised(problem: Problem, recognition: Recognition, source: Streams, stretch: float = 1.0) -> Solution:
     """Draws from the recognition model itself, without weights.
 
     Args:
         problem: a component with its evidence.
         recognition: a bound model that covers it.
         source: `samples * rows` streams.
+        stretch: factor on its deviations; 0 takes its means.
     """
-    sampler = Sampler(problem, 1, recognition, source, defensive=False)
+    sampler = Sampler(problem, 1, recognition, source, defensive=False, stretch=stretch)
     flat = torch.arange(problem.samples * problem.rows, device=source.keys.device)
     whole = _join([
         sampler(flat[cut] % problem.rows, torch.zeros_like(flat[cut]), Streams(source.keys[cut]), weigh=False)
         for cut in problem.blocks(len(flat))
     ], 1)
     unused = frozenset(problem.values) - frozenset(recognition.observed)
-    notes = (f"the recognition model does not read {', '.join(sorted(unused))}",) if unused else ()
-    return Solution("recognition", whole.values, whole.noise, notes=notes)
+    notes = [f"the recognition model does not read {', '.join(sorted(unused))}"] if unused else []
+    notes += [] if stretch == 1 else [f"deviations of the recognition model were multiplied by {stretch:g}"]
+    return Solution("recognition", whole.values, whole.noise, notes=tuple(notes))
 
 
 def _rows(sampler: Sampler, rows: Tensor, u: Tensor) -> tuple[Particles, Tensor, Tensor]:

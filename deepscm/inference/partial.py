@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deepscm.errors import CapabilityError
 from deepscm.inference.enumeration import enumerable, enumerate_component
-from deepscm.inference.importance import amortised, importance
+from deepscm.inference.importance import amortised, importance, weightless
 from deepscm.inference.patterns import Pattern, patterns
 from deepscm.inference.problem import Problem, Solution
 from deepscm.inference.recognition import Recognition
@@ -39,7 +39,8 @@ def abduct(
     """Noise and values of all variables, drawn from their posterior given what each row has.
 
     Barren variables follow their prior given their parents; hidden discrete variables are enumerated where every
-    density is exact; other hidden variables are drawn by importance sampling, or by the recognition model alone.
+    density is exact; other hidden variables are drawn by importance sampling, or by the recognition model alone (on
+    request, or where evidence such as an image has no density).
     Observed variables keep their values, and their noise is abducted under the drawn values of their parents. What a
     row gets depends on its own evidence and random stream only.
 
@@ -150,7 +151,12 @@ class Completion:
                     f"{', '.join(self.values)}. Fit one: Recognition(observed=[...], hidden=[...]).fit(scm), with "
                     "dropout= where the missing variables differ from row to row."
                 )
-            return amortised(problem, recognition, source)
+            return amortised(problem, recognition, source, self.settings.stretch)
+        silent = weightless(problem)
+        if method == "auto" and silent and recognition is not None:
+            solution = amortised(problem, recognition, source, self.settings.stretch)
+            note = f"{', '.join(silent)} has no density to weigh by, so the recognition model answers alone"
+            return dataclasses.replace(solution, notes=(*solution.notes, note))
         return importance(problem, self.settings, recognition, source)
 
     def _recognition(self, problem: Problem) -> Recognition | None:

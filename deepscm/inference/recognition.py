@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from deepscm.errors import DataError, NotFittedError
+from deepscm.errors import DataError, MechanismError, NotFittedError
 from deepscm.inference.patterns import Pattern
 from deepscm.inference.problem import countable
 from deepscm.mechanisms.base import Mechanism
-from deepscm.nn.context import Context, width
+from deepscm.nn.context import Context
 from deepscm.nn.network import perceptron
+from deepscm.nn.stack import Layer
 from deepscm.noise import Noise, Normal
 from deepscm.spec import Described
 from deepscm.streams import Generator, uniform
-from deepscm.variables import Categorical, Variable
+from deepscm.variables import Categorical, Image, Variable
 
 if TYPE_CHECKING:
     from deepscm.scm import SCM
@@ -51,7 +52,7 @@ class Head:
             mechanism: whose noise it is.
             source: B streams.
             from_prior: `(B,)` which rows are drawn from the prior instead.
-            stretch: factor on the deviations.
+            stretch: factor on the deviations; 0 takes the means.
         """
         n, device = len(from_prior), from_prior.device
         prior = torch.zeros(n, dtype=torch.float64, device=device)
@@ -61,7 +62,7 @@ class Head:
                 noise[part] = kind.draw(n, source, mechanism.dtype, device)
                 continue
             mean, log_deviation = (t.double() for t in self.normals[part])
-            log_deviation = log_deviation + math.log(stretch)
+            log_deviation = log_deviation + (math.log(stretch) if stretch else -math.inf)
             standard = torch.special.ndtri(uniform(n, kind.shape, source, device))
             mask = from_prior.reshape(-1, *[1] * len(kind.shape))
             score = torch.where(mask, standard, mean + log_deviation.exp() * standard)
@@ -91,6 +92,9 @@ class Recognition(Described, nn.Module):
     first), so that a joint posterior need not factorise. Noise that is not normal goes through its normal score, and
     discrete variables with an exact probability are proposed by value (their noise follows from it).
 
+    With `independent=True` every head reads the evidence alone: `q(u | x) = prod_i q(u_i | x)`, the encoder of causal
+    representations (CausalVAE, CausalDiffAE), which `deepscm.training.representation` trains on data.
+
     Args:
         observed: variables that are read.
         hidden: variables whose noise is proposed. One that is in both lists is read where it is present.
@@ -98,9 +102,13 @@ class Recognition(Described, nn.Module):
         layers: number of hidden layers, of the shared network and of each head.
         dropout: chance that an observed variable is hidden from the network in a training row; above zero, one model
             serves every pattern of missing values.
+        trunk: the network, as rows of a table (`deepscm.nn.stack`), that turns each observed image, scaled to [-1, 1],
+            into features; None for the pixels themselves.
+        independent: whether heads leave other hidden variables out.
 
     Raises:
         DataError: no variables, or unknown ones when bound.
+        MechanismError: when bound, a trunk that fits no image of that size, or no image among the observed variables.
 
     Example:
         >>> from deepscm import SCM, Node, Real
@@ -123,6 +131,8 @@ class Recognition(Described, nn.Module):
         width: int = 64,
         layers: int = 2,
         dropout: float = 0.0,
+        trunk: Sequence[Layer] | None = None,
+        independent: bool = False,
     ) -> None:
         super().__init__()
         self.observed, self.hidden = tuple(observed), tuple(hidden)
@@ -136,6 +146,7 @@ class Recognition(Described, nn.Module):
             raise DataError(f"Recognition: {', '.join(sorted(both))} came as observed and as hidden; give dropout= so "
                             "that the model learns to do without them.")
         self.width, self.layers, self.dropout = width, layers, dropout
+        self.table, self.independent = None if trunk is None else tuple(trunk), independent
         self.variables: dict[str, Variable] = {}
         self.plan: dict[str, Output] = {}
         self.fitted: Tensor
@@ -164,7 +175,11 @@ class Recognition(Described, nn.Module):
                 raise DataError("this Recognition model was built for other variables; make a new one and fit it.")
             return self
         self.variables, self.plan = variables, plan
-        self._build(self._before(scm, order))
+        try:
+            self._build(self._before(scm, order))
+        except BaseException:
+            self.variables, self.plan = {}, {}
+            raise
         self.to(device=scm.device, dtype=scm.dtype)
         return self
 
@@ -173,16 +188,24 @@ class Recognition(Described, nn.Module):
 
         With dropout any of them may matter, so training hides them from the head now and then.
         """
+        if self.independent:
+            return dict.fromkeys(order, ())
         parts = Pattern.of(scm.graph, self.observed).components
         together = {name: part.hidden for part in parts for name in part.hidden}
         return {name: tuple(n for n in order[:i] if self.dropout or n in together.get(name, ()))
                 for i, name in enumerate(order)}
 
     def _build(self, before: dict[str, tuple[str, ...]]) -> None:
-        self.features = nn.ModuleList(Context({name: v}) for name, v in self.variables.items())
+        seen = {name: v for name, v in self.variables.items() if name in self.observed}
+        if self.table is not None and not any(isinstance(v, Image) for v in seen.values()):
+            raise MechanismError(f"Recognition: a trunk of {len(self.table)} rows came, but none of the observed "
+                                 f"{', '.join(seen)} is an image; leave it out, or give width= and layers=.")
+        trunks = {name: self.table for name, v in seen.items() if isinstance(v, Image)}
+        contexts = {name: Context({name: v}, trunk=trunks.get(name)) for name, v in self.variables.items()}
+        self.features = nn.ModuleList(contexts.values())
         self.index = {name: i for i, name in enumerate(self.variables)}
         self.before = before
-        sizes = {name: width(v) + 1 for name, v in self.variables.items()}
+        self.sizes = sizes = {name: context.size + 1 for name, context in contexts.items()}
         evidence, hidden = sum(sizes[name] for name in self.observed), [self.width] * self.layers
         self.trunk = perceptron(evidence, self.width, hidden)
         self.heads, self.shortcuts, self.head_of = nn.ModuleList(), nn.ModuleList(), dict[str, int]()
@@ -285,7 +308,7 @@ class Recognition(Described, nn.Module):
         """`(rows, size + 1)`: the value's features and whether it is there at all."""
         like = cast(Tensor, self.trunk[0].weight)
         if name not in values:
-            return torch.zeros(rows, width(self.variables[name]) + 1, dtype=like.dtype, device=like.device)
+            return torch.zeros(rows, self.sizes[name], dtype=like.dtype, device=like.device)
         here = torch.ones(rows, 1, dtype=like.dtype, device=like.device)
         if visible is not None:
             here = visible[:, None].to(like.dtype)

@@ -30,6 +30,7 @@ SCHEMA = 1
 DEFINITION = "scm.json"
 WEIGHTS = "weights.safetensors"
 KINDS = (Described, nn.Module, Noise)
+ATTACHED = ("recognition", "labels")  # what a model has besides its nodes
 
 
 def save(
@@ -115,8 +116,9 @@ def _modules(scm: SCM) -> tuple[dict[int, str], dict[str, nn.Module]]:
         if id(mechanism) not in keys:
             keys[id(mechanism)] = f"m{len(keys)}"
             modules[keys[id(mechanism)]] = mechanism
-    if isinstance(scm.recognition, nn.Module):
-        modules["recognition"] = scm.recognition
+    for key in ATTACHED:
+        if isinstance(getattr(scm, key), nn.Module):
+            modules[key] = getattr(scm, key)
     return keys, modules
 
 
@@ -130,8 +132,8 @@ def _definition(scm: SCM, keys: Mapping[int, str], modules: Mapping[str, nn.Modu
             # The parents in the mechanism's own order, which decides the meaning of its weights.
             mechanisms[key] = {"spec": describe(module), "variable": describe(module.variable),
                                "parents": [[own, describe(v)] for own, v in module.parents.items()]}
-    recognition = describe(modules["recognition"]) if "recognition" in modules else None
-    return {"nodes": nodes, "mechanisms": mechanisms, "recognition": recognition}
+    attached = {key: describe(modules[key]) if key in modules else None for key in ATTACHED}
+    return {"nodes": nodes, "mechanisms": mechanisms, **attached}
 
 
 def _replace(root: Path, payload: bytes, text: bytes) -> None:
@@ -222,10 +224,12 @@ def _model(document: Mapping[str, Any], tensors: dict[str, Tensor], trust: Colle
                  for name, entry in document["nodes"].items()}
         scm = SCM(nodes)
         modules: dict[str, nn.Module] = dict(mechanisms)
-        if document["recognition"] is not None:
-            scm.recognition = modules["recognition"] = _of(nn.Module, rebuild(document["recognition"], trust, KINDS))
-            if hasattr(scm.recognition, "bind"):
-                scm.recognition.bind(scm)
+        for key in ATTACHED:
+            if document.get(key) is not None:  # checkpoints before there were labels do not name them
+                modules[key] = _of(nn.Module, rebuild(document[key], trust, KINDS))
+                setattr(scm, key, modules[key])
+                if hasattr(modules[key], "bind"):
+                    modules[key].bind(scm)  # type: ignore[operator]
         weights.unpack(modules, tensors, document["weights"]["types"], str(root / WEIGHTS))
     except CheckpointError:
         raise

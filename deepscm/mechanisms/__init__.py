@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "additive": ("AdditiveNoise", "LocationScale"),
     "base": ("Mechanism",),
+    "decoder": ("Decoder",),
     "deterministic": ("Deterministic",),
     "empirical": ("Empirical",),
     "flow": ("Flow",),
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from deepscm.mechanisms.additive import AdditiveNoise as AdditiveNoise
     from deepscm.mechanisms.additive import LocationScale as LocationScale
     from deepscm.mechanisms.base import Mechanism as Mechanism
+    from deepscm.mechanisms.decoder import Decoder as Decoder
     from deepscm.mechanisms.deterministic import Deterministic as Deterministic
     from deepscm.mechanisms.empirical import Empirical as Empirical
     from deepscm.mechanisms.flow import Flow as Flow

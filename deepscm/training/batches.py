@@ -266,7 +266,9 @@ def plain(loader: Any) -> bool:
 
 
 def _column(scm: SCM, name: str, value: Any, where: str) -> Tensor:
-    if name not in scm:  # an objective's own column, such as a label
+    if name not in scm and scm.labels is not None and name in scm.labels:
+        return scm.labels.column(name, value, f"{where}, {name}")
+    if name not in scm:  # an objective's own column
         tensor = torch.as_tensor(value)
         if not torch.isfinite(tensor).all():
             raise DataError(f"{where}, {name}: NaN or infinite values came; finite values are expected.")

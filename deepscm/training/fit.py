@@ -127,14 +127,16 @@ def fit(
     limit = max_time.total_seconds() if isinstance(max_time, timedelta) else max_time
     place = None if folder is None else Path(folder)
     settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, ema, warmup, skip, place)
-    with isolated(), frozen(scm, wanted):
+    for objective in every:
+        objective.attach(scm)
+    parts = [part for objective in every for part in objective.parts()]
+    with isolated(), frozen(scm, wanted, parts):
         seed_all(derive(seed, "start"))
-        for objective in every:
-            objective.attach(scm)
         train, held_out = sources(scm, data, validation, every, rest, batch_size, seed, workers)
         prepare(scm, wanted, train, refit)
         for objective in every:
             objective.build()
+            objective.prepare(train, refit)
         settings.fingerprint = plain({
             "nodes": {o.name: o.nodes for o in every}, "seed": seed, "batch_size": batch_size, "lr": lr,
             "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out),

@@ -14,6 +14,7 @@ from deepscm.errors import TrainingError
 from deepscm.interpretations import Assignment
 from deepscm.mechanisms.base import Mechanism
 from deepscm.scm import SCM
+from deepscm.training.batches import Source
 
 Batch = dict[str, Tensor]
 Losses = Tensor | Mapping[str, Tensor]
@@ -44,6 +45,13 @@ class Objective(nn.Module, abc.ABC):
     def build(self) -> None:
         """Make the extra networks; `self.scm` is known, and prepared but for nodes with causes that are never seen."""
 
+    def prepare(self, batches: Source, refit: bool) -> None:
+        """Look at the training data once, after `build`: for nodes with causes that are never seen, for example."""
+
+    def parts(self) -> list[nn.Module]:
+        """What it trains of the model besides its nodes' mechanisms, such as the recognition model."""
+        return []
+
     @abc.abstractmethod
     def optimisers(self) -> list[Optimizer]:
         """The optimisers, made once; keep them to yield them in `steps`."""
@@ -58,7 +66,7 @@ class Objective(nn.Module, abc.ABC):
 
     def units(self) -> dict[str, list[nn.Module]]:
         """What is kept together at its own best epoch: modules by name. All of it under one name by default."""
-        return {self.name: [*(self.scm[node] for node in self.nodes), self]}
+        return {self.name: [*(self.scm[node] for node in self.nodes), *self.parts(), self]}
 
     def columns(self) -> set[str]:
         """Columns of the data that a batch must have: the nodes and their parents, as far as they are observed."""

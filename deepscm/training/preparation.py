@@ -33,14 +33,14 @@ def prepare(scm: SCM, nodes: Collection[str], batches: Source, refit: bool) -> N
             continue  # causes that are never observed: an objective prepares this one
         values, parents = [], []
         for name in names:
-            family = _numbers(scm, {p: columns[p] for p in (name, *scm.graph.parents(name))})
+            family = numbers(scm, {p: columns[p] for p in (name, *scm.graph.parents(name))})
             values.append(family[name])
             parents.append(scm.place(name).assignment.pick(family))
         pooled = {own: torch.cat([given[own] for given in parents]) for own in parents[0]}
         mechanism.prepare(torch.cat(values), pooled, refit=refit)
 
 
-def _numbers(scm: SCM, family: dict[str, Tensor]) -> dict[str, Tensor]:
+def numbers(scm: SCM, family: dict[str, Tensor]) -> dict[str, Tensor]:
     """Columns in their variables' own types, thinned out evenly where they would not fit in memory."""
     rows = len(next(iter(family.values())))
     largest = max(4 * column[0].numel() * rows for column in family.values())
@@ -49,9 +49,11 @@ def _numbers(scm: SCM, family: dict[str, Tensor]) -> dict[str, Tensor]:
             for name, column in family.items()}
 
 
-def frozen(scm: SCM, nodes: Collection[str]) -> contextlib.AbstractContextManager[None]:
-    """Hold still the parameters of all mechanisms but those of `nodes`."""
-    moving = {id(p) for name in nodes for p in scm[name].parameters()}
+def frozen(
+    scm: SCM, nodes: Collection[str], parts: Iterable[nn.Module] = ()
+) -> contextlib.AbstractContextManager[None]:
+    """Hold still the parameters of the model, all but those of the mechanisms of `nodes` and of other `parts`."""
+    moving = {id(p) for module in (*(scm[name] for name in nodes), *parts) for p in module.parameters()}
     return still(p for p in scm.parameters() if id(p) not in moving)
 
 
