@@ -10,6 +10,7 @@ _HOMES = {
     "base": ("Mechanism",),
     "decoder": ("Decoder",),
     "deterministic": ("Deterministic",),
+    "diffusion": ("Diffusion",),
     "empirical": ("Empirical",),
     "flow": ("Flow",),
     "gan": ("GAN",),
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from deepscm.mechanisms.base import Mechanism as Mechanism
     from deepscm.mechanisms.decoder import Decoder as Decoder
     from deepscm.mechanisms.deterministic import Deterministic as Deterministic
+    from deepscm.mechanisms.diffusion import Diffusion as Diffusion
     from deepscm.mechanisms.empirical import Empirical as Empirical
     from deepscm.mechanisms.flow import Flow as Flow
     from deepscm.mechanisms.gan import GAN as GAN
