@@ -1,0 +1,73 @@
+"""MorphoMNIST without seen causes: a representation of digits learns thickness and intensity (CausalDiffAE).
+
+deepscm train models.morphomnist.representation --variant causaldiffae --out runs/representation
+
+The digit and its style are no labels: what thickness and intensity leave of a picture is the diffusion's own noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepscm import SCM, Image, Real
+from deepscm.data.parts import Parts
+from models import morphomnist, representations
+from models.representations import Config
+
+LABELS = ("thickness", "intensity")
+GRAPH = {"intensity": ["thickness"]}
+
+_SMALL = Config(size=28, channels=(48, 96), decoder=(32, 64), epochs=3)
+_PAPER = Config(paper=True, size=28, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=100, lr=1e-4, ema=0.9999,
+                schedule=None, decoder=(32, 64))
+variants: dict[str, Config] = representations.variants(_SMALL, _PAPER)
+
+
+def build(config: Config = variants["causaldiffae"]) -> SCM:
+    """The model: two latent variables, one of which causes the other, and the digit.
+
+    Example:
+        >>> build(Config(size=28, latent=4, channels=(8,))).graph.parents("image")
+        ('z_thickness', 'z_intensity')
+    """
+    labels = {"thickness": Real(low=0, unit="px"), "intensity": Real(low=64, high=255, unit="grey level")}
+    return representations.build(config, labels, GRAPH, Image(1, config.size, config.size, low=0, high=255))
+
+
+def data(config: Config = variants["causaldiffae"], root: str | Path | None = None) -> Parts:
+    """Columns as `models.morphomnist.data` has them; of the training part only `config.labelled` have labels."""
+    parts = morphomnist.data(morphomnist.variants["full"], root)
+
+    def read(part: Any) -> dict[str, Any]:
+        rows = parts[part]
+        return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
+
+    return Parts(read)
+
+
+def settings(config: Config = variants["causaldiffae"]) -> dict[str, Any]:
+    """Options for `scm.fit`."""
+    return representations.settings(config, LABELS)
+
+
+def truth(config: Config = variants["causaldiffae"]) -> Any:
+    """The true counterfactual of rows of the test part."""
+    return morphomnist.truth()
+
+
+def measure(images: Any) -> dict[str, Any]:
+    """Thickness (px) and intensity (grey levels) of digits `(N, 1, 28, 28)`."""
+    import numpy as np
+
+    from deepscm.data.morphomnist import measure_intensity, measure_thickness
+
+    grey = np.round(np.asarray(images)).astype(np.uint8)[:, 0]
+    return {"thickness": measure_thickness(grey), "intensity": measure_intensity(grey)}
+
+
+def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["causaldiffae"]) -> dict[str, Any]:
+    """What counterfactual digits of the first 100 test rows show, against what they should."""
+    rows = {name: column[:100] for name, column in data["test"].items()}
+    return representations.evaluate(scm, rows, LABELS, truth(config), measure)

@@ -1,0 +1,73 @@
+"""Pendulum: angle and light cause the shadow; a representation of pictures learns all four (CausalDiffAE).
+
+deepscm train models.pendulum --variant causaldiffae --out runs/pendulum
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepscm import SCM, Image, Real
+from deepscm.data.parts import Parts
+from models import representations
+from models.representations import Config
+
+LABELS = ("angle", "light", "length", "position")
+GRAPH = {"length": ["angle", "light"], "position": ["angle", "light"]}
+
+_SMALL = Config()
+_PAPER = Config(paper=True, size=96, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=400, lr=1e-4, ema=0.9999,
+                schedule=None, decoder=(32, 64, 128))
+variants: dict[str, Config] = representations.variants(_SMALL, _PAPER)
+
+
+def build(config: Config = variants["causaldiffae"]) -> SCM:
+    """The model: four latent variables, two of which cause the others, and the picture.
+
+    Example:
+        >>> build(Config(size=16, latent=4, channels=(8,))).graph.parents("z_length")
+        ('z_angle', 'z_light')
+    """
+    from deepscm.data.pendulum import LIMITS
+
+    units = {"angle": "pi/200", "light": "pi/200"}
+    labels = {name: Real(low=LIMITS[name][0], high=LIMITS[name][1], unit=units.get(name)) for name in LABELS}
+    return representations.build(config, labels, GRAPH, Image(3, config.size, config.size, low=0, high=255))
+
+
+def data(config: Config = variants["causaldiffae"], root: str | Path | None = None) -> Parts:
+    """Columns of the published 7,308 pictures; of the training part only `config.labelled` have labels.
+
+    Args:
+        config: its `size` is that of the pictures.
+        root: unused; the pictures are drawn.
+    """
+    def read(part: Any) -> dict[str, Any]:
+        from deepscm.data import pendulum
+
+        rows = pendulum.load(part, size=config.size)
+        return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
+
+    return Parts(read)
+
+
+def settings(config: Config = variants["causaldiffae"]) -> dict[str, Any]:
+    """Options for `scm.fit`."""
+    return representations.settings(config, LABELS)
+
+
+def truth(config: Config = variants["causaldiffae"]) -> Any:
+    """The true counterfactual, a function of rows and `do`."""
+    from deepscm.data.pendulum import true_counterfactual
+
+    return true_counterfactual
+
+
+def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["causaldiffae"]) -> dict[str, Any]:
+    """What counterfactual pictures of the first 100 test rows show, against what they should."""
+    from deepscm.data.pendulum_images import measure
+
+    rows = {name: column[:100] for name, column in data["test"].items()}
+    return representations.evaluate(scm, rows, LABELS, truth(config), measure)
