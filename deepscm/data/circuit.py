@@ -29,13 +29,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from deepscm.data import worlds
-from deepscm.data.circuit_images import BUTTONS, LIGHTS, render
+from deepscm.data.circuit_images import BUTTONS, LIGHTS, measure, render
 from deepscm.errors import DataError, SupportError
 from deepscm.streams import Streams
 
 __all__ = [
     "BUTTONS", "FACTORS", "LIMITS", "PARENTS", "RANGES", "SCALES", "intervened", "light_of", "load", "log_prob",
-    "noise_of", "press", "render", "sample", "true_counterfactual",
+    "measure", "noise_of", "press", "render", "sample", "true_counterfactual",
 ]
 
 Array = NDArray[Any]

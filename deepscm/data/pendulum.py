@@ -14,10 +14,10 @@ counterfactual is known exactly.
 >>> true_counterfactual(rows, {"light": Shift(-10.0)})["image"]     # doctest: +SKIP
 
 What is different from the published generator (the authors' pendulum.py, which draws with matplotlib): any size;
-edges are smooth everywhere, where matplotlib moves the shadow's ends to whole pixels; labels are exact, where the
-published ones are cut to integers in the files' names; three channels, without the opaque fourth; `sample` draws angle
-and light continuously, and light 100, which the published code leaves out for its tangent, is like any other. `load`
-gives the published 7,308. `pendulum_images` draws, and measures the factors on images.
+edges are smooth everywhere, where matplotlib moves upright lines (the shadow's ends, the rod at angle 0) to whole
+pixels; labels are exact, where the published ones are cut to integers in the files' names; three channels, without the
+opaque fourth; `sample` draws angle and light continuously, and light 100, which the published code leaves out for its
+tangent, is like any other. `load` gives the published 7,308. `pendulum_images` draws, and measures the factors.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from deepscm.data import worlds
-from deepscm.data.pendulum_images import GROUND, PIVOT, UNIT, render, slant
+from deepscm.data.pendulum_images import GROUND, PIVOT, UNIT, measure, render, slant
 from deepscm.errors import DataError, SupportError
 from deepscm.streams import Streams
 
 __all__ = [
-    "FACTORS", "LIMITS", "PARENTS", "RANGES", "SCALES", "intervened", "length_of", "load", "position_of", "render",
-    "sample", "true_counterfactual",
+    "FACTORS", "LIMITS", "PARENTS", "RANGES", "SCALES", "intervened", "length_of", "load", "measure", "position_of",
+    "render", "sample", "true_counterfactual",
 ]
 
 Array = NDArray[Any]

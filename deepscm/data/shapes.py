@@ -41,7 +41,7 @@ class Canvas:
         frame: tuple[float, float, float, float] | None = None,
     ) -> None:
         self.size = size
-        self.frame = frame
+        self.frame = (0.0, 0.0, float(size), float(size)) if frame is None else frame
         #: uint8 `(n, 3, size, size)`.
         self.pixels: Array = np.empty((n, 3, size, size), dtype=np.uint8)
         self.pixels[:] = np.asarray(background, dtype=np.uint8)[..., :, None, None]
@@ -54,7 +54,7 @@ class Canvas:
         across, down = (patch.x - x) / wide, (patch.y - y) / high
         reach = np.sqrt(across**2 + down**2) + np.float32(1e-6)
         steep = np.sqrt((across / wide) ** 2 + (down / high) ** 2) + np.float32(1e-6)
-        self._paint(patch, np.clip((1 - reach) * reach / steep + np.float32(0.5), 0, 1), colour)
+        self._paint(patch, self._cut(patch, np.clip((1 - reach) * reach / steep + np.float32(0.5), 0, 1)), colour)
 
     def rod(
         self, start: tuple[ArrayLike, ArrayLike], end: tuple[ArrayLike, ArrayLike], width: ArrayLike, colour: ArrayLike,
@@ -74,13 +74,16 @@ class Canvas:
             cover = np.clip(half - np.sqrt(aside**2 + beyond**2) + np.float32(0.5), 0, 1)
         else:
             cover = _overlap(along, np.zeros_like(length), length) * _overlap(aside, -half, half)
-        self._paint(patch, cover, colour)
+        self._paint(patch, self._cut(patch, cover), colour)
 
     def rectangle(
         self, left: ArrayLike, top: ArrayLike, right: ArrayLike, bottom: ArrayLike, colour: ArrayLike
     ) -> None:
         """An upright rectangle."""
         left, top, right, bottom = (self._each(place) for place in (left, top, right, bottom))
+        first_x, first_y, last_x, last_y = self.frame
+        left, right = np.clip(left, first_x, last_x), np.clip(right, first_x, last_x)
+        top, bottom = np.clip(top, first_y, last_y), np.clip(bottom, first_y, last_y)
         patch = _Patch(self.size, left, top, right, bottom)
         self._paint(patch, _overlap(patch.x, left, right) * _overlap(patch.y, top, bottom), colour)
 
@@ -89,17 +92,18 @@ class Canvas:
         x, y, reach = self._each(x), self._each(y), self._each(radius)
         patch = _Patch(self.size, x - reach, y - reach, x + reach, y + reach)
         far = ((patch.x - x) / reach) ** 2 + ((patch.y - y) / reach) ** 2
-        self._paint(patch, np.maximum(1 - far, 0) ** 2, colour)
+        self._paint(patch, self._cut(patch, np.maximum(1 - far, 0) ** 2), colour)
 
     def _each(self, value: ArrayLike) -> Array:
         """One number a picture, ready to broadcast over its pixels."""
         each = np.broadcast_to(np.asarray(value, dtype=np.float32), (len(self.pixels),))
         return np.asarray(each[:, None, None])
 
+    def _cut(self, patch: _Patch, cover: Array) -> Array:
+        left, top, right, bottom = self.frame
+        return np.asarray(cover * _overlap(patch.x, left, right) * _overlap(patch.y, top, bottom))
+
     def _paint(self, patch: _Patch, cover: Array, colour: ArrayLike) -> None:
-        if self.frame is not None:
-            left, top, right, bottom = self.frame
-            cover = cover * _overlap(patch.x, left, right) * _overlap(patch.y, top, bottom)
         colours = np.broadcast_to(np.asarray(colour, dtype=np.float32), (len(self.pixels), 3))
         pixels = self.pixels.reshape(-1)
         picture = np.arange(len(self.pixels))[:, None, None] * 3
