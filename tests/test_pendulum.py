@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from deepscm import Shift
+from deepscm import Do, Shift
 from deepscm.data import pendulum
 from deepscm.errors import DataError, InterventionError, SupportError
 from tests.statistics import ks
@@ -247,6 +247,13 @@ def test_shadows_that_were_set_cannot_follow_but_can_be_set_again():
     world = pendulum.true_counterfactual(rows, {"angle": 0.0, "length": 4.0, "position": rows["position"]})
     assert np.array_equal(world["image"], pendulum.render(*(world[name] for name in pendulum.FACTORS), size=32))
     assert (pendulum.true_counterfactual(rows, {"position": 9.0})["length"] == rows["length"]).all()
+    world = pendulum.true_counterfactual(rows, {"light": Do(90.0), "length": Do(4.0), "position": Do(rows["position"])})
+    assert (world["length"] == 4).all()
+    half = torch.arange(10) < 5
+    with pytest.raises(SupportError, match="was set"):
+        pendulum.true_counterfactual(rows, {"angle": 0.0, "length": Do(4.0, where=half), "position": 9.0})
+    act = {"angle": Do(0.0, where=half), "length": Do(4.0, where=half), "position": 9.0}
+    assert (pendulum.true_counterfactual(rows, act)["length"][5:] == rows["length"][5:]).all()
 
 
 @pytest.mark.parametrize(("do", "error"), [

@@ -201,19 +201,14 @@ def true_counterfactual(rows: Mapping[str, Any], do: Mapping[str, Any]) -> dict[
     moved = (world["angle"] != facts["angle"]) | (world["light"] != facts["light"])
     for name, assignment in (("length", length_of), ("position", position_of)):
         natural = assignment(world["angle"], world["light"])
-        if not _is_set(do, name):
-            _check_shadow(name, facts[name][moved], assignment(facts["angle"][moved], facts["light"][moved]))
+        follows = moved & ~worlds.settled(do, name, facts[name])
+        _check_shadow(name, facts[name][follows], assignment(facts["angle"][follows], facts["light"][follows]))
         world[name] = worlds.target(do, name, np.where(moved, natural, facts[name]), LIMITS)
     columns = {name: value.astype(np.float32) for name, value in world.items()}
     changed = np.any([columns[name] != facts[name] for name in FACTORS], axis=0)
     if changed.any():
         image[changed] = render(**{name: columns[name][changed] for name in FACTORS}, size=image.shape[-1])
     return {**columns, "image": image}
-
-
-def _is_set(do: Mapping[str, Any], name: str) -> bool:
-    """Whether the natural value of a factor is of no consequence: it is set to a value, in all rows."""
-    return name in do and not callable(do[name]) and getattr(do[name], "where", None) is None
 
 
 def _check_shadow(name: str, came: Array, expected: Array) -> None:

@@ -56,3 +56,16 @@ def target(do: Mapping[str, Any], name: str, natural: Array, limits: Limits) -> 
         raise SupportError(f"{name}: values from {np.min(value):g} to {np.max(value):g} came; {low:g} to {high:g} can "
                            "be drawn. Choose values inside, or leave those rows out.")
     return value
+
+
+def settled(do: Mapping[str, Any], name: str, natural: Array) -> Array:
+    """In which rows an action sets the factor whatever it would have been in that world: booleans `(N,)`.
+
+    Example:
+        >>> settled({"angle": 10.0}, "angle", np.zeros(2)), settled({"angle": lambda a: a + 1}, "angle", np.zeros(2))
+        (array([ True,  True]), array([False, False]))
+    """
+    if name not in do:
+        return np.zeros(natural.shape, dtype=bool)
+    here, elsewhere = (new_value(do[name], natural + step, name) for step in (0.0, 1.0))
+    return np.asarray(here == elsewhere)
