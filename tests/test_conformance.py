@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepscm.mechanisms.additive import AdditiveNoise, LocationScale
 from deepscm.mechanisms.base import Mechanism, Values
+from deepscm.mechanisms.decoder import Decoder
 from deepscm.mechanisms.deterministic import Deterministic
 from deepscm.mechanisms.empirical import Empirical
 from deepscm.mechanisms.flow import Flow
@@ -97,6 +98,14 @@ CASES = [
                                    decoder=[Dense(12), Fold(2, 2), Conv(2, 3, 1, 1, upsample=2)]),
          Image(1, 3, 4), MIXED, reproduces=True, refused=NOT_IMAGES[:2]),
     Case("vae-root", lambda: VAE(scale="unconstrained", **TINY), Image(1, 4, 4, high=1.0), reproduces=True),
+    Case("decoder", lambda: Decoder(channels=(3,), hidden=(6,)), Image(2, 5, 4, low=-1, high=1),
+         {"z": Real(2), **MIXED}, refused=NOT_IMAGES),
+    Case("decoder-logit-normal", lambda: Decoder("logit_normal", channels=(3,), hidden=(6,)), Image(1, 4, 4),
+         {"z": Real(2)}, tolerance=1e-7),
+    Case("decoder-discretised", lambda: Decoder("discretised", channels=(3,), hidden=()), Image(1, 4, 4), MIXED,
+         any_value=False),
+    Case("decoder-table", lambda: Decoder(log_variance=None, table=[Dense(12), Fold(2, 2), Conv(3, 3, 1, 1, 2)]),
+         Image(1, 3, 4), {"z": Real(3)}),
     Case("gan", lambda: GAN.compact(latent=2, channels=(3,), hidden=4), Image(1, 4, 5), MIXED, refused=NOT_IMAGES[:2]),
     Case("gan-root", lambda: GAN.compact(latent=3, channels=(2, 3), hidden=4), Image(2, 5, 7, low=-1, high=1)),
     Case("gan-tables", lambda: GAN(4, encoder=[Conv(4, 3, 2, 1, norm=True), Conv(4, 2, activation=None)],

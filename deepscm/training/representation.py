@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from deepscm.errors import TrainingError
 from deepscm.inference.labels import Labels
@@ -47,8 +47,9 @@ class CausalRepresentation(Objective):
         alignment: factor of the first divergence, that to the labels (1 in the paper).
         prior: factor of the second divergence (1 in the paper).
         warmup: steps until gamma counts in full.
-        lr: learning rate of Adam, or rates for some of "image", "latents", "recognition" and "labels" (others: 1e-3).
-        betas: of Adam.
+        lr: learning rate, or rates for some of "image", "latents", "recognition" and "labels" (others: 1e-3).
+        optimiser: a class of `torch.optim`.
+        options: of the optimiser.
         name: in the logs.
 
     Raises:
@@ -81,7 +82,8 @@ class CausalRepresentation(Objective):
         prior: float = 1.0,
         warmup: int = 0,
         lr: float | Mapping[str, float] = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
+        optimiser: Callable[..., Optimizer] = torch.optim.Adam,
+        options: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__([image, *latents], name)
@@ -90,7 +92,7 @@ class CausalRepresentation(Objective):
                 raise TrainingError(f"{option}={value} came; a number of at least 0 is expected.")
         self.image, self.latents = image, tuple(latents)
         self.gamma, self.alignment, self.prior, self.warmup = gamma, alignment, prior, warmup
-        self.lr, self.betas = lr, betas
+        self.lr, self.optimiser, self.options = lr, optimiser, dict(options or {})
         self.count: Tensor
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
@@ -174,7 +176,7 @@ class CausalRepresentation(Objective):
             weights = list({id(p): p for module in modules for p in module.parameters() if p.requires_grad}.values())
             rate = self.lr.get(group, 1e-3) if isinstance(self.lr, Mapping) else self.lr
             parameters += [{"params": weights, "lr": rate}] if weights else []
-        self.adam = Adam(parameters, betas=self.betas)
+        self.adam = self.optimiser(parameters, **self.options)
         return [self.adam]
 
     # -- steps ------------------------------------------------------------------------------------------------------
