@@ -24,14 +24,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from deepscm.data import worlds
 from deepscm.data.circuit_images import BUTTONS, LIGHTS, measure, render
 from deepscm.errors import DataError, SupportError
-from deepscm.streams import Streams
 
 __all__ = [
     "BUTTONS", "FACTORS", "LIMITS", "PARENTS", "RANGES", "SCALES", "intervened", "light_of", "load", "log_prob",
@@ -136,7 +134,7 @@ def sample(n: int | range | Array, seed: int = 0, *, size: int = 64) -> dict[str
         >>> bool((one["image"][0] == other["image"][3]).all())
         True
     """
-    uniform = _uniform(n, seed)
+    uniform = worlds.uniforms(n, seed, len(FACTORS))
     factors = {"arm": _inside(uniform[:, 0])}
     for k, name in enumerate(LIGHTS, 1):
         # Each value is rounded before it enters the next assignment, so that abduction from the rows is exact.
@@ -154,16 +152,9 @@ def intervened(n: int | range | Array, seed: int = 0, *, size: int = 64) -> dict
         >>> bool(abs(np.corrcoef(rows["green"], rows["red"])[0, 1]) < 0.15)
         True
     """
-    uniform = _uniform(n, seed)
+    uniform = worlds.uniforms(n, seed, len(FACTORS))
     factors = {name: _inside(uniform[:, k]) for k, name in enumerate(FACTORS)}
     return {**factors, "image": render(**factors, size=size)}
-
-
-def _uniform(n: int | range | Array, seed: int) -> Array:
-    index = np.arange(n) if isinstance(n, int) else np.asarray(n, dtype=np.int64)
-    if not len(index):
-        raise DataError(f"n={n} came; at least one row is expected.")
-    return Streams.of(seed, torch.as_tensor(index)).fork("factors").uniform((len(FACTORS),)).numpy()
 
 
 def _inside(value: Array) -> Array:

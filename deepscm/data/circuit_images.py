@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepscm.data.scenes import drawn, measured
 from deepscm.data.shapes import Canvas
-from deepscm.errors import DataError
 
 Array = NDArray[Any]
 LIGHTS = ("blue", "green", "red")
@@ -24,7 +24,6 @@ _HAND, _LAMP = 0.44, 0.66  # distances from the foot
 _TABLE, _METAL, _JOINT = (62, 64, 70), (214, 214, 218), (150, 152, 158)
 _OFF = {"green": (18, 46, 24), "red": (52, 18, 18), "blue": (18, 26, 56)}
 _ON = {"green": (70, 250, 90), "red": (255, 64, 54), "blue": (70, 120, 255)}
-_CHUNK = 64
 
 
 def place(arm: ArrayLike, distance: float) -> tuple[Array, Array]:
@@ -47,23 +46,14 @@ def render(arm: ArrayLike, blue: ArrayLike, green: ArrayLike, red: ArrayLike, si
     Raises:
         DataError: factors that differ in length, or fewer than 16 pixels a side.
     """
-    factors = [np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in (arm, blue, green, red)]
-    shapes = [value.shape for value in factors]
-    if len(set(shapes)) > 1 or len(shapes[0]) != 1 or size < 16:
-        raise DataError(f"render: factors {shapes} and size={size} came; four of (N,) and 16 or more are expected.")
-    out = np.empty((len(factors[0]), 3, size, size), dtype=np.uint8)
-    for start in range(0, len(out), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        arms, *lights = (value[rows] for value in factors)
-        out[rows] = _drawing(size, arms, np.stack(lights, axis=1).astype(np.float32))
-    return out
+    return drawn(_drawing, size, arm, blue, green, red)
 
 
-def _drawing(size: int, arm: Array, lights: Array) -> Array:
+def _drawing(size: int, arm: Array, *lights: Array) -> Array:
     dark, lit = scene(size)
     n = len(arm)
     canvas = Canvas(n, size)
-    light = lights @ lit.reshape(3, -1) + dark.reshape(1, -1) + np.float32(0.5)
+    light = np.stack(lights, axis=1).astype(np.float32) @ lit.reshape(3, -1) + dark.reshape(1, -1) + np.float32(0.5)
     canvas.pixels[:] = np.minimum(light, 255).astype(np.uint8).reshape(n, 3, size, size)
     foot = _FOOT[0] * size, _FOOT[1] * size
     x, y = (part * size for part in place(arm, _HAND))
@@ -137,15 +127,10 @@ def measure(images: ArrayLike) -> dict[str, Array]:
         >>> {name: round(float(value[0]), 2) for name, value in factors.items()}
         {'arm': 0.3, 'blue': 0.2, 'green': 0.9, 'red': 0.5}
     """
-    pictures = np.asarray(images)
-    if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] != pictures.shape[3] or not pictures.size:
-        raise DataError(f"images of shape {pictures.shape} came; (N, 3, H, H) is expected.")
-    parts = [_measured(pictures[start : start + _CHUNK]) for start in range(0, len(pictures), _CHUNK)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return measured(_measured, images)
 
 
 def _measured(pictures: Array) -> dict[str, Array]:
-    pictures = np.clip(pictures.astype(np.float32), 0, 255)
     dark, lit = scene(pictures.shape[-1])
     factors = {"arm": _arm(pictures)}
     for k, name in enumerate(LIGHTS):

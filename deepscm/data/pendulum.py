@@ -26,13 +26,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from deepscm.data import worlds
 from deepscm.data.pendulum_images import GROUND, PIVOT, UNIT, measure, render, slant
 from deepscm.errors import DataError, SupportError
-from deepscm.streams import Streams
 
 __all__ = [
     "FACTORS", "LIMITS", "PARENTS", "RANGES", "SCALES", "intervened", "length_of", "load", "measure", "position_of",
@@ -155,10 +153,7 @@ def load(
 
 
 def _drawn(n: int | range | Array, seed: int, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Array]:
-    index = np.arange(n) if isinstance(n, int) else np.asarray(n, dtype=np.int64)
-    if not len(index):
-        raise DataError(f"n={n} came; at least one row is expected.")
-    uniform = Streams.of(seed, torch.as_tensor(index)).fork("factors").uniform((len(ranges),)).numpy()
+    uniform = worlds.uniforms(n, seed, len(ranges))
     bounds = enumerate(ranges.items())
     return {name: (low + (high - low) * uniform[:, k]).astype(np.float32) for k, (name, (low, high)) in bounds}
 

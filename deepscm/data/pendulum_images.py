@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepscm.data.scenes import drawn, measured
 from deepscm.data.shapes import Canvas
-from deepscm.errors import DataError
 
 Array = NDArray[Any]
 UNIT = np.pi / 200  # of angle and light, radians
@@ -20,7 +20,6 @@ _BLACK, _BALL, _SUN = (0, 0, 0), (178, 34, 34), (255, 165, 0)
 # at, in whole pixels: left, top, right and bottom; the rows of pixels that the shadow takes; width of the rod, three
 # points; half the edge of the discs, which is one point.
 _AXES, _FRAME, _SHADOW, _LINE, _EDGE = (12.0, 10.56, 74.4, 73.92), (12.0, 12.0, 86.0, 85.0), (82.0, 85.0), 4.0, 2 / 3
-_CHUNK = 64
 
 
 def slant(light: ArrayLike) -> Array:
@@ -48,15 +47,7 @@ def render(angle: ArrayLike, light: ArrayLike, length: ArrayLike, position: Arra
     Raises:
         DataError: factors that differ in length, or fewer than 16 pixels a side.
     """
-    factors = [np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in (angle, light, length, position)]
-    shapes = [value.shape for value in factors]
-    if len(set(shapes)) > 1 or len(shapes[0]) != 1 or size < 16:
-        raise DataError(f"render: factors {shapes} and size={size} came; four of (N,) and 16 or more are expected.")
-    out = np.empty((len(factors[0]), 3, size, size), dtype=np.uint8)
-    for start in range(0, len(out), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        out[rows] = _drawing(size, *(value[rows] for value in factors))
-    return out
+    return drawn(_drawing, size, angle, light, length, position)
 
 
 def _drawing(size: int, angle: Array, light: Array, length: Array, position: Array) -> Array:
@@ -117,15 +108,10 @@ def measure(images: ArrayLike) -> dict[str, Array]:
         >>> {name: round(float(value[0]), 1) for name, value in factors.items()}
         {'angle': 10.0, 'light': 90.0, 'length': 5.0, 'position': 8.0}
     """
-    pictures = np.asarray(images)
-    if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] != pictures.shape[3] or not pictures.size:
-        raise DataError(f"images of shape {pictures.shape} came; (N, 3, H, H) is expected.")
-    parts = [_measured(pictures[start : start + _CHUNK]) for start in range(0, len(pictures), _CHUNK)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return measured(_measured, images)
 
 
 def _measured(pictures: Array) -> dict[str, Array]:
-    pictures = np.clip(pictures.astype(np.float32), 0, 255)
     size = pictures.shape[-1]
     lights, middles = _table(size)
     light = np.interp(_sun(pictures), middles, lights)  # NaN stays NaN

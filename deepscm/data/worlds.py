@@ -1,4 +1,4 @@
-"""What true counterfactuals of simulated data have in common: checks of rows and actions, and the value that is set."""
+"""What simulated data have in common: random numbers by row, checks of rows and of actions, and the value that is set."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from deepscm.data.truth import new_value
 from deepscm.errors import DataError, InterventionError, SupportError
+from deepscm.streams import Streams
 
 Array = NDArray[Any]
 Limits = Mapping[str, tuple[float, float]]
+
+
+def uniforms(n: int | range | Array, seed: int, columns: int) -> Array:
+    """Uniform numbers `(N, columns)` of `n` rows, or of the rows with the given indices; by seed and index alone.
+
+    Raises:
+        DataError: no rows.
+
+    Example:
+        >>> bool((uniforms(range(3, 4), 1, 2) == uniforms(5, 1, 2)[3]).all())
+        True
+    """
+    index = np.arange(n) if isinstance(n, int) else np.asarray(n, dtype=np.int64)
+    if not len(index):
+        raise DataError(f"n={n} came; at least one row is expected.")
+    return np.asarray(Streams.of(seed, torch.as_tensor(index)).fork("factors").uniform((columns,)).numpy())
 
 
 def factual(rows: Mapping[str, Any], do: Mapping[str, Any], names: Sequence[str]) -> tuple[dict[str, Array], Array]:
