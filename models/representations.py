@@ -40,6 +40,8 @@ class Config:
         channels: widths of the denoising network, finest scale first; without `paper`.
         decoder: widths of the pixel decoder, finest scale first.
         timesteps: noise levels of training.
+        prediction: what the denoising network returns; "v" weighs high levels up, where a picture is made from what the
+            latent variables say.
         steps: of generation and inversion.
         drop: probability that training hides all latent variables, and again each of them, from the decoder.
         gamma: weight of both divergences, in nats, beside the mean squared error of a diffusion model; a pixel decoder
@@ -64,6 +66,7 @@ class Config:
     channels: tuple[int, ...] = (32, 64)
     decoder: tuple[int, ...] = (16, 32, 64)
     timesteps: int = 1000
+    prediction: Literal["epsilon", "v"] = "v"
     steps: int = 50
     drop: float = 0.2
     gamma: float = 3e-4
@@ -118,7 +121,8 @@ def decoder(config: Config) -> Mechanism:
 
     if config.method == "causalvae":
         return Decoder(channels=config.decoder, hidden=(256,))
-    settings: dict[str, Any] = {"timesteps": config.timesteps, "steps": config.steps, "drop": config.drop}
+    settings: dict[str, Any] = {"timesteps": config.timesteps, "steps": config.steps, "drop": config.drop,
+                                "prediction": config.prediction}
     if config.paper:
         return Diffusion.causaldiffae(**settings)
     return Diffusion.compact(channels=config.channels, **settings)
