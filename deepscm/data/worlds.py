@@ -1,4 +1,4 @@
-"""What simulated data have in common: random numbers by row, checks of rows and of actions, and the value that is set."""
+"""What simulated data have in common: random numbers by row, checks of rows and actions, and the value that is set."""
 
 from __future__ import annotations
 
