@@ -16,6 +16,8 @@ from deepscm.variables import Image, Real, Variable
 
 Graph = Mapping[str, Sequence[str]]
 
+_START = 0.1  # standard deviation of q(u | x) before training
+
 
 def causal_autoencoder(
     image: Image,
@@ -86,8 +88,8 @@ def causal_autoencoder(
     if name in nodes:
         raise ConfigurationError(f"name={name!r} came for the image, which a latent variable has; give another.")
     scm = SCM({**nodes, name: Node(image, decoder, list(nodes))})
-    scm.recognition = Recognition([name], list(nodes), trunk=trunk, independent=True, width=width, layers=layers)
-    scm.recognition.bind(scm)
+    encoder = Recognition([name], list(nodes), trunk=trunk, independent=True, width=width, layers=layers, start=_START)
+    scm.recognition = encoder.bind(scm)
     if labels is not None and supervised:
         scm.labels = Labels(labels, hidden=label_hidden, deviation=deviation).bind(scm)
     return scm

@@ -46,12 +46,13 @@ def model(prepared: bool = True, latent: int | None = 2, **options) -> SCM:
 
 
 @pytest.mark.parametrize("hidden", [(), (16,)])
-def test_the_mean_starts_at_the_standardised_label(hidden):
+def test_the_prior_starts_about_the_standardised_label(hidden):
     scm, size = model(hidden=hidden), columns()["size"]
     standard = (size - size.mean()) / size.std(correction=0)
-    found = scm.labels.mean("size", size)
+    found, scale = scm.labels.mean("size", size), scm.labels.prior("size").location_scale({"size": size})[1]
     assert found.shape == (500, 2)
     torch.testing.assert_close(found, standard[:, None].expand(-1, 2), atol=1e-6 if not hidden else 0.1, rtol=0)
+    assert scale.detach() == pytest.approx(0.3, abs=1e-5)
 
 
 def test_categories_start_at_codes_of_their_own():
@@ -194,8 +195,8 @@ def test_read_is_bayes_rule():
     size = 5 + torch.special.ndtri((torch.arange(4000).double() + 0.5) / 4000)
     scm.labels.prepare({"size": size, "kind": columns(4000)["kind"]})
     z = torch.tensor([-1.5, 0.0, 0.7]).double()
-    # The mean starts as the standardised label and the deviation at 1.
-    torch.testing.assert_close(scm.labels.read({"z_size": z})["size"], 5 + z / 2, atol=0.01, rtol=0)
+    # The mean starts as the standardised label and the deviation at 0.3.
+    torch.testing.assert_close(scm.labels.read({"z_size": z})["size"], 5 + z / 1.09, atol=0.01, rtol=0)
 
 
 def test_read_finds_the_likeliest_category():
@@ -227,7 +228,7 @@ def test_vector_labels():
     torch.testing.assert_close(world["z_size"], torch.tensor([[0.0, 1.0]] * 2).double(), atol=0.1, rtol=0)
     read = scm.labels.read({"z_size": torch.tensor([[0.0, 1.0]]).double()})["place"]
     assert read.shape == (1, 2)
-    assert bool(((read - torch.tensor([2.0, 2 + 2.5])).abs() < torch.tensor([0.3, 1.2])).all())
+    assert bool(((read - torch.tensor([2.0, 2 + 5 / 1.09])).abs() < torch.tensor([0.3, 1.2])).all())
 
 
 # -- columns and bad input ---------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def test_labels_that_do_not_fit_the_graph():
 
 def test_log_two_pi_is_counted():
     """A guard against densities up to a constant: one standard normal element at its mean."""
-    labels = model(latent=None).labels
+    labels = model(latent=None, deviation=1.0).labels
     middle = columns()["size"].mean()[None]
     assert labels.log_prob("size", torch.zeros(1).double(), middle).item() == pytest.approx(
         -0.5 * math.log(2 * math.pi), abs=1e-4)

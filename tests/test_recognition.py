@@ -112,6 +112,28 @@ def test_dropout_also_hides_earlier_variables_from_the_heads(monkeypatch):
     assert abs(masks["a"].double().mean() - 0.7) < 4.5 * math.sqrt(0.21 / 4000)
 
 
+@pytest.mark.parametrize("independent", [False, True])
+def test_heads_start_where_they_are_told_to(independent):
+    scm = sharp(recognition=False)
+    model = Recognition(["y"], ["x", "m"], width=4, start=0.25, independent=independent).bind(scm)
+    assert model.before == {"x": (), "m": () if independent else ("x",)}
+    mean, log_deviation = model.head("m", model.encode({"y": torch.ones(2).double()}, 2), {
+        "x": torch.ones(2).double()}).normals["e"]
+    assert torch.equal(mean, torch.zeros(2).double())
+    torch.testing.assert_close(log_deviation.exp(), torch.full((2,), 0.25).double())
+
+
+def test_independent_heads_find_the_posterior_means():
+    torch.manual_seed(0)
+    scm = sharp(recognition=False)
+    model = Recognition(["y"], ["x", "m"], width=16, independent=True).fit(scm, steps=400, attach=False, progress=False)
+    record = scm.abduct({"y": [1.0, -2.0]}, num_samples=4000, seed=1, method="recognition", recognition=model)
+    draws = record.shaped(record.factual["x"]).mean(0)
+    slope, deviation = TRUTH["x"]
+    expected = torch.tensor([1.0, -2.0]).double() * slope
+    assert bool(((draws - expected).abs() < 4.5 * deviation / math.sqrt(4000) + 0.05).all())
+
+
 def test_a_model_that_always_saw_a_variable_is_not_asked_without_it():
     scm = SCM(
         a=Node(Real(), normal()),

@@ -23,6 +23,7 @@ from deepscm.variables import Binary, Categorical, Real, Variable
 if TYPE_CHECKING:
     from deepscm.scm import SCM
 
+START = 0.3  # sigma before training, beside means that spread by 1: how sharply labels pull, and slow to change
 REFERENCE = 256  # values of a label that `read` weighs
 _ROWS = 2**20  # numbers held at a time while it does
 
@@ -34,7 +35,8 @@ class Labels(Described, nn.Module):
     sets `z_i := mu(v)`, in every query. `deepscm.training.representation` trains it; a checkpoint contains it.
 
     The mean starts at the standardised label (for categories, at a fixed code of each), in every element of the latent
-    variable: from a mean that ignores its label, a latent variable that ignores it too would be a minimum of the loss.
+    variable, and sigma at 0.3: with a mean that ignores its label, latent variables that ignore it too would be a
+    minimum of the loss.
 
     Args:
         variables: the labels, by name.
@@ -295,3 +297,5 @@ def _follow(prior: LocationFamily, target: Tensor, parents: Mapping[str, Tensor]
     solution = torch.linalg.lstsq(features.cpu(), wanted.cpu(), driver="gelsd").solution.to(last.weight)
     last.weight[: prior.size] = solution[:-1].T
     last.bias[: prior.size] = solution[-1]
+    if isinstance(prior, LocationScale):
+        prior.stretch(START)

@@ -105,6 +105,8 @@ class Recognition(Described, nn.Module):
         trunk: the network, as rows of a table (`deepscm.nn.stack`), that turns each observed image, scaled to [-1, 1],
             into features; None for the pixels themselves.
         independent: whether heads leave other hidden variables out.
+        start: standard deviation that the normals have before training; 1 is the prior's. Latent variables that are
+            learned need a small one: what is drawn with the prior's tells a decoder nothing.
 
     Raises:
         DataError: no variables, or unknown ones when bound.
@@ -133,6 +135,7 @@ class Recognition(Described, nn.Module):
         dropout: float = 0.0,
         trunk: Sequence[Layer] | None = None,
         independent: bool = False,
+        start: float = 1.0,
     ) -> None:
         super().__init__()
         self.observed, self.hidden = tuple(observed), tuple(hidden)
@@ -141,12 +144,14 @@ class Recognition(Described, nn.Module):
                             "variable.")
         if not 0 <= dropout < 1:
             raise DataError(f"Recognition: dropout={dropout} came; a probability below 1 is expected.")
+        if not 0 < start < math.inf:
+            raise DataError(f"Recognition: start={start} came; a positive deviation is expected.")
         both = set(self.observed) & set(self.hidden)
         if both and not dropout:
             raise DataError(f"Recognition: {', '.join(sorted(both))} came as observed and as hidden; give dropout= so "
                             "that the model learns to do without them.")
         self.width, self.layers, self.dropout = width, layers, dropout
-        self.table, self.independent = None if trunk is None else tuple(trunk), independent
+        self.table, self.independent, self.start = None if trunk is None else tuple(trunk), independent, start
         self.variables: dict[str, Variable] = {}
         self.plan: dict[str, Output] = {}
         self.fitted: Tensor
@@ -218,6 +223,8 @@ class Recognition(Described, nn.Module):
             network, shortcut = perceptron(self.width + known, outputs, hidden), nn.Linear(evidence + known, outputs)
             for layer in (network[-1], shortcut):
                 _silence(layer)
+            if not self.plan[name].categories:
+                nn.init.constant_(shortcut.bias[1::2], math.log(self.start))
             self.heads.append(network)
             self.shortcuts.append(shortcut)
 
@@ -337,7 +344,7 @@ def _plan(scm: SCM, name: str) -> Output:
 
 
 def _silence(layer: nn.Module) -> None:
-    """Start at the prior: the layer says zero."""
+    """The layer says zero, which is the prior."""
     assert isinstance(layer, nn.Linear)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
