@@ -48,11 +48,13 @@ class Config:
             has its own, 1.
         alignment: factor of the divergence between latent variables and labels.
         deviation: standard deviation of a latent variable around what its label says; None learns it.
-        label_lr: learning rate of the means of latent variables given labels. While the decoder does not use them yet,
-            both divergences pull these towards 0, where they would say nothing.
         warmup: steps until the divergences count in full.
         labelled: share of the training rows whose labels are known.
-        epochs, batch_size, lr: of the training.
+        epochs, batch_size: of the training.
+        lr, latent_lr, label_lr: learning rates of decoder and encoder, of the latent mechanisms, and of the means of
+            latent variables given labels. The second is high, since at first an effect's own noise explains it, and its
+            mechanism only learns what the divergence drives out of that noise; the third is low, since both divergences
+            pull the means towards 0, where they would say nothing, until the decoder uses them.
         ema: decay of the average of the weights that is kept.
         schedule: of the learning rate, "cosine" or None for a constant one.
         seed: of initial weights, batches and the choice of labelled rows.
@@ -61,7 +63,7 @@ class Config:
     method: Method = "causaldiffae"
     paper: bool = False
     size: int = 32
-    latent: int = 16
+    latent: int = 8
     hidden: tuple[int, ...] = (64,)
     channels: tuple[int, ...] = (32, 64)
     decoder: tuple[int, ...] = (16, 32, 64)
@@ -69,15 +71,16 @@ class Config:
     prediction: Literal["epsilon", "v"] = "v"
     steps: int = 50
     drop: float = 0.2
-    gamma: float = 3e-4
+    gamma: float = 2e-4
     alignment: float = 1.0
     deviation: float | None = 0.2
-    label_lr: float = 1e-4
-    warmup: int = 500
+    warmup: int = 300
     labelled: float = 1.0
-    epochs: int = 40
-    batch_size: int = 64
+    epochs: int = 60
+    batch_size: int = 32
     lr: float = 1e-3
+    latent_lr: float = 5e-3
+    label_lr: float = 1e-4
     ema: float | None = 0.999
     schedule: Literal["cosine"] | None = "cosine"
     seed: int = 0
@@ -140,7 +143,7 @@ def settings(config: Config, labels: Sequence[str]) -> dict[str, Any]:
     gamma = 1.0 if config.method == "causalvae" else config.gamma
     objective = CausalRepresentation(
         "image", [f"z_{name}" for name in labels], gamma=gamma, alignment=config.alignment, warmup=config.warmup,
-        lr={**dict.fromkeys(("image", "latents", "recognition"), config.lr), "labels": config.label_lr})
+        lr={"image": config.lr, "recognition": config.lr, "latents": config.latent_lr, "labels": config.label_lr})
     return {"objectives": [objective], "epochs": config.epochs, "batch_size": config.batch_size, "patience": None,
             "seed": config.seed, "schedule": config.schedule, "ema": config.ema, "clip": 1.0}
 
