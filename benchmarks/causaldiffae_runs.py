@@ -32,7 +32,7 @@ from models.morphomnist import representation as morphomnist
 from models.representations import Config
 
 RUNS = Path("runs/causaldiffae")
-JUDGE_ROWS = 12_000  # of pictures whose factors were set independently
+JUDGE_ROWS = 10_000  # of pictures whose factors were set independently
 JUDGE_EPOCHS = 6
 
 Columns = dict[str, Any]
@@ -126,7 +126,7 @@ def predictors(name: str, kind: str = "judge", folder: Path = RUNS, rows: int = 
         parts = dataset.model.data(dataset.model.variants["causaldiffae"])
         train = {key: np.asarray(parts["train"][key]) for key in (*dataset.labels, "image")}
         if kind == "judge":
-            wide = dataset.intervened(rows, 1)
+            wide = dataset.intervened(rows, 3)
             train = {key: np.concatenate([column, np.asarray(wide[key], dtype=column.dtype)])
                      for key, column in train.items()}
         made = Predictors(anticausal(scm, "image"))

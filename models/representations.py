@@ -50,6 +50,8 @@ class Config:
         deviation: standard deviation of a latent variable around what its label says; None learns it.
         warmup: steps until the divergences count in full.
         labelled: share of the training rows whose labels are known.
+        experiments: share of the training rows that are pictures whose factors were set independently. Where an effect
+            has no noise of its own, nothing in other pictures tells it from its causes.
         epochs, batch_size: of the training.
         lr, latent_lr, label_lr: learning rates of decoder and encoder, of the latent mechanisms, and of the means of
             latent variables given labels. The second is high, since at first an effect's own noise explains it, and its
@@ -76,7 +78,8 @@ class Config:
     deviation: float | None = 0.2
     warmup: int = 300
     labelled: float = 1.0
-    epochs: int = 60
+    experiments: float = 0.0
+    epochs: int = 40
     batch_size: int = 32
     lr: float = 1e-3
     latent_lr: float = 5e-3
@@ -167,6 +170,27 @@ def hide(rows: Mapping[str, Any], labels: Sequence[str], share: float, seed: int
     kept = np.random.default_rng(seed).permutation(count) < round(share * count)
     return {name: np.where(kept, np.asarray(column, dtype=np.float32), np.nan).astype(np.float32)
             if name in labels else column for name, column in rows.items()}
+
+
+def mixed(
+    rows: Mapping[str, Any], share: float, draw: Callable[[int], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Rows followed by others, which are then a share of all.
+
+    Args:
+        rows: columns by name.
+        share: of the others.
+        draw: makes so many of them, with the same columns.
+
+    Example:
+        >>> mixed({"x": [1.0, 2.0, 3.0]}, 0.25, lambda n: {"x": [0.0] * n})["x"].tolist()
+        [1.0, 2.0, 3.0, 0.0]
+    """
+    count = round(len(next(iter(rows.values()))) * share / (1 - share))
+    if not count:
+        return dict(rows)
+    more = draw(count)
+    return {name: np.concatenate([np.asarray(column), np.asarray(more[name])]) for name, column in rows.items()}
 
 
 def moved(rows: Mapping[str, Any], labels: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:

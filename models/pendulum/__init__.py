@@ -5,6 +5,7 @@ deepscm train models.pendulum --variant causaldiffae --out runs/pendulum
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ GRAPH = {"length": ["angle", "light"], "position": ["angle", "light"]}
 _SMALL = Config()
 _PAPER = Config(paper=True, size=96, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=400, lr=1e-4, ema=0.9999,
                 schedule=None, decoder=(32, 64, 128))
-variants: dict[str, Config] = representations.variants(_SMALL, _PAPER)
+variants: dict[str, Config] = {
+    **representations.variants(_SMALL, _PAPER),
+    "causaldiffae-experiments": dataclasses.replace(_SMALL, experiments=0.1),
+}
 
 
 def build(config: Config = variants["causaldiffae"]) -> SCM:
@@ -38,17 +42,20 @@ def build(config: Config = variants["causaldiffae"]) -> SCM:
 
 
 def data(config: Config = variants["causaldiffae"], root: str | Path | None = None) -> Parts:
-    """Columns of the published 7,308 pictures; of the training part only `config.labelled` have labels.
+    """Columns of the published 7,308 pictures.
 
     Args:
-        config: its `size` is that of the pictures.
+        config: says their size, and of the training part how many labels are known and how many experiments are added.
         root: unused; the pictures are drawn.
     """
     def read(part: Any) -> dict[str, Any]:
         from deepscm.data import pendulum
 
         rows = pendulum.load(part, size=config.size)
-        return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
+        if part != "train":
+            return rows
+        rows = representations.mixed(rows, config.experiments, lambda n: pendulum.intervened(n, 1, size=config.size))
+        return representations.hide(rows, LABELS, config.labelled, config.seed)
 
     return Parts(read)
 
