@@ -16,6 +16,7 @@ _HOMES = {
     "gan": ("GAN",),
     "gumbel_max": ("GumbelMax",),
     "hvae": ("HVAE",),
+    "implicit": ("Implicit",),
     "vae": ("VAE",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from deepscm.mechanisms.gan import GAN as GAN
     from deepscm.mechanisms.gumbel_max import GumbelMax as GumbelMax
     from deepscm.mechanisms.hvae import HVAE as HVAE
+    from deepscm.mechanisms.implicit import Implicit as Implicit
     from deepscm.mechanisms.vae import VAE as VAE
 
 __all__ = sorted(_HOME)

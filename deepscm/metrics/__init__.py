@@ -42,3 +42,8 @@ from deepscm.metrics.reversibility import WayBack as WayBack
 from deepscm.metrics.reversibility import way_back as way_back
 from deepscm.metrics.truth import TruthError as TruthError
 from deepscm.metrics.truth import to_truth as to_truth
+from deepscm.metrics.tvd import Frequencies as Frequencies
+from deepscm.metrics.tvd import Variation as Variation
+from deepscm.metrics.tvd import frequencies as frequencies
+from deepscm.metrics.tvd import total_variation as total_variation
+from deepscm.metrics.tvd import variation as variation

@@ -122,7 +122,8 @@ class Context(nn.Module):
         if isinstance(variable, Real):
             value = self._part(self.standardisers, name)(value)
         elif isinstance(variable, Categorical) and not isinstance(variable, Binary):
-            value = torch.nn.functional.one_hot(value, variable.size).to(dtype)
+            relaxed = value.is_floating_point()  # probabilities (N, K), as `Implicit` passes them on in training
+            value = value.to(dtype) if relaxed else torch.nn.functional.one_hot(value, variable.size).to(dtype)
         elif isinstance(variable, Image):
             value = (value.to(dtype) - variable.low) * (2 / (variable.high - variable.low)) - 1
             if self.trunks:

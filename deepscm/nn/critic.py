@@ -1,0 +1,55 @@
+"""The critic of a Wasserstein GAN, and the penalty that keeps its slope near one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deepscm.nn.stack import Dense, stack
+
+
+class Critic(nn.Module):
+    """A score for each row of features, without a sigmoid: high where rows look like data.
+
+    Args:
+        inputs: number of features.
+        hidden: widths of the hidden layers (leaky ReLU of slope 0.2).
+
+    Example:
+        >>> Critic(9)(torch.zeros(4, 9)).shape
+        torch.Size([4])
+    """
+
+    def __init__(self, inputs: int, hidden: Sequence[int] = (15, 15, 15, 15, 15)) -> None:
+        super().__init__()
+        rows = [Dense(width, activation="leaky_relu", slope=0.2) for width in hidden]
+        self.network, _ = stack([*rows, Dense(1, activation=None)], (inputs,))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Scores `(N,)` of features `(N, F)`."""
+        return self.network(features)[:, 0]  # type: ignore[no-any-return]
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """`E[(|grad D(x)| - 1)^2]` at random points between pairs of real and fake rows (Gulrajani et al., 2017, Eq. 3).
+
+    Args:
+        critic: from `(N, F)` to `(N,)`.
+        real, fake: rows of features, `(N, F)`; nothing is propagated to what made them.
+        generator: of the points.
+
+    Returns:
+        A scalar, differentiable in the critic's parameters.
+
+    Example:
+        >>> gradient_penalty(lambda x: 3 * x[:, 0], torch.zeros(4, 2), torch.ones(4, 2))
+        tensor(4.)
+    """
+    share = torch.rand((len(real), 1), generator=generator, dtype=real.dtype, device=real.device)
+    between = torch.lerp(real.detach(), fake.detach(), share).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (slope.norm(dim=1) - 1).square().mean()
