@@ -87,8 +87,8 @@ def _variants() -> dict[str, Config]:
         "gan": dataclasses.replace(vae, mechanism="gan", epochs=200, lr=1e-4),
         "vae-compact": Config(),
         "vae-learned-compact": Config(learned=True),
-        "hvae-compact": Config(mechanism="hvae", epochs=3),
-        "gan-compact": Config(mechanism="gan", latent=64, lr=2e-4, schedule=None),
+        "hvae-compact": Config(mechanism="hvae", epochs=2),
+        "gan-compact": Config(mechanism="gan", latent=64, lr=2e-4, schedule=None, epochs=4),
     }
     return {f"{graph}-{name}": dataclasses.replace(config, graph=graph)
             for graph in ("simple", "complex") for name, config in made.items()}
