@@ -90,16 +90,20 @@ def _errors(
 ) -> Iterator[Row]:
     dataset, shown = SETS[name], [picture, true["image"], rows["image"]]
     seen, floor, unchanged = (judge.predict({"image": torch.as_tensor(images)}) for images in shown)
+    measured = dataset.model.measure(picture)
     for label in dataset.labels:
         target = np.asarray(true[label], dtype=np.float64)
         error, least, same = (metrics.absolute_error(read[label], target) for read in (seen, floor, unchanged))
         constant = metrics.absolute_error(np.full_like(target, metrics.constant(target, discrete=False)), target)
         scale = dataset.scales[label][1]
+        exact = torch.as_tensor(np.abs(measured[label] - target) / scale)  # NaN where there is nothing to measure
         role = "set" if label == cause else "downstream" if label in dataset.affected(cause) else "unaffected"
         yield {"data": name, "model": model, "do": cause, "measured": label, "role": role, **flat({
             "MAE": metrics.mean(error / scale), "constant": metrics.mean(constant / scale).value,
             "floor: true picture": metrics.mean(least / scale).value,
             "unchanged factual": metrics.mean(same / scale).value,
+            "MAE, measured": metrics.mean(exact).value if bool(exact.isfinite().any()) else None,
+            "not measurable": int((~exact.isfinite()).sum()),
             "published": published.mae(name, model, label, dataset.labels, cause),
             "MAE, own unit": metrics.mean(error).value, "unit": judge.scm.variables[label].unit or ""})}
 

@@ -162,7 +162,7 @@ def hide(rows: Mapping[str, Any], labels: Sequence[str], share: float, seed: int
 
     Example:
         >>> hide({"image": [0, 1], "angle": [3.0, 4.0]}, ["angle"], 0.5)["angle"].tolist()
-        [nan, 4.0]
+        [3.0, nan]
     """
     if share >= 1:
         return dict(rows)

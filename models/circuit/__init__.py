@@ -64,9 +64,14 @@ def truth(config: Config = variants["causaldiffae"]) -> Any:
     return true_counterfactual
 
 
-def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["causaldiffae"]) -> dict[str, Any]:
-    """What counterfactual pictures of the first 100 test rows show, against what they should."""
+def measure(images: Any) -> dict[str, Any]:
+    """Arm and lights of pictures `(N, 3, H, W)`."""
     from deepscm.data.circuit_images import measure
 
+    return measure(images)
+
+
+def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["causaldiffae"]) -> dict[str, Any]:
+    """What counterfactual pictures of the first 100 test rows show, against what they should."""
     rows = {name: column[:100] for name, column in data["test"].items()}
     return representations.evaluate(scm, rows, LABELS, truth(config), measure)
