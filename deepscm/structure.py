@@ -129,6 +129,11 @@ class Structure(PyroModule):
         return {name: self.place(name).variable for name in self._index}
 
     @property
+    def settable(self) -> dict[str, Variable]:
+        """What an action may name: the variables, and the labels of latent ones."""
+        return {**self.variables, **({} if self.labels is None else self.labels.variables)}
+
+    @property
     def nodes(self) -> dict[str, Node]:
         """Nodes that make an SCM with copies of these mechanisms (`SCM(scm.nodes)`)."""
         return {name: Node(a.variable, a.mechanism, a.links, self.place(name).observed)

@@ -471,3 +471,44 @@ def test_a_models_own_mechanism_loads_and_code_in_a_run_is_not_executed(tmp_path
     assert run("sample", "r", "-n", "2", "--model", "toy_moved.py") == 2  # the checkpoint names the old module
     (tmp_path / "toy_moved.py").rename(path)
     assert run("sample", "r", "-n", "2") == 0
+
+
+# -- labels of latent variables ----------------------------------------------------------------------------------
+
+
+CODED = '''
+import dataclasses
+import numpy as np
+from deepscm import Image, Real
+from deepscm.mechanisms import Decoder
+from deepscm.representation import causal_autoencoder
+from deepscm.training.representation import CausalRepresentation
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    latent: int = 2
+
+def build(config):
+    return causal_autoencoder(Image(1, 4, 4), Decoder(channels=(2,), hidden=(4,)), labels={"size": Real(low=0, high=9)},
+                              latent=config.latent, trunk=None, width=4)
+
+def data(config, root):
+    rng = np.random.default_rng(0)
+    def part(n):
+        return {"image": rng.integers(0, 255, (n, 1, 4, 4)).astype("uint8"), "size": rng.uniform(1, 8, n)}
+    return {"train": part(40), "validation": part(8), "test": part(8)}
+
+def settings(config):
+    return {"epochs": 1, "batch_size": 20, "progress": False, "accelerator": "cpu",
+            "objectives": [CausalRepresentation("image", ["z_size"])]}
+'''
+
+
+def test_labels_train_and_are_set_from_the_command_line(tmp_path, capsys):
+    module = write_module(tmp_path, "coded", CODED)
+    assert run("train", module, "--out", "coded_run") == 0
+    assert "--do size=" in capsys.readouterr().out
+    assert run("sample", "coded_run", "-n", "3", "--do", "size=4", "--out", "drawn.npz") == 0
+    assert SCM.load("coded_run").labels.variables == {"size": Real(low=0, high=9)}
+    assert run("counterfactual", "coded_run", "--do", "size=12") == 2
+    assert "outside [0, 9]" in capsys.readouterr().err

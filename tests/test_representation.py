@@ -361,6 +361,27 @@ def test_without_a_density_the_recognition_model_answers_by_itself():
         scm.counterfactual({"image": x}, {"column": 3.0}, seed=0, method="importance")
 
 
+def test_diffusion_is_a_decoder_like_any_other(tmp_path):
+    pytest.importorskip("diffusers")
+    from deepscm.mechanisms import Diffusion
+
+    scm = autoencoder(Diffusion(channels=(8, 8), timesteps=20, steps=4, drop=0.2))
+    rows = pictures(32)
+    rows["height"][8:] = NAN
+    history = fit(scm, rows, rows, epochs=1, ema=0.9, objective={"gamma": 1e-3})
+    assert math.isfinite(history.best["causalrepresentation"][1])
+    scm.save(tmp_path)
+    x = rows["image"][:3]
+    worlds = [{}, {"column": 4.0}, {"column": [2.0, 3.0, 4.0], "height": 5.0}]
+    same, changed, both = scm.counterfactual({"image": x}, worlds, seed=0, stretch=0)
+    assert torch.equal(same["image"], x)
+    assert changed.info["z_column"].how == "recognition"
+    assert "no density" in changed.info["z_column"].notes[-1]
+    assert bool(torch.isfinite(both["image"]).all())
+    again = SCM.load(tmp_path).counterfactual({"image": x}, worlds, seed=0, stretch=0)[1]
+    torch.testing.assert_close(again["image"], changed["image"])
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_fit_with_missing_labels(share):
     rows, scm = pictures(), autoencoder()

@@ -67,7 +67,7 @@ def counterfactual(
     if not do and not world:
         raise ConfigurationError("a counterfactual needs an action; say what to change, such as --do x=+1.")
     opened = open_target(target, model=model, variant=variant, device=device)
-    variables = opened.scm.variables
+    variables = opened.scm.settable
     wanted = worlds.parse_worlds(do or (), world or (), variables, out_of_support)  # type: ignore[arg-type]
     drawn = out is None or out.suffix.lower() in PICTURES
     factual, numbers = sources.evidence(opened, data, rows, part=part, image_column=image_column, column=column or (),

@@ -42,7 +42,7 @@ def sample(
 
     check_out(out)
     opened = open_target(target, model=model, variant=variant, device=device)
-    variables = opened.scm.variables
+    variables = opened.scm.settable
     wanted = worlds.parse_worlds(do or (), world or (), variables, out_of_support)  # type: ignore[arg-type]
     asked = wanted or [{}]
     titles = [worlds.title(w, variables) if w else "observed" for w in asked]

@@ -110,14 +110,15 @@ def evidence(
         parts = parts_of(target.scm, target.model, entry, (part,))
         if part not in parts:
             raise ConfigurationError(f"--part {part} came; the data have no such part. Use train, validation or test.")
-        columns = parts[part]
+        columns = {name: column for name, column in parts[part].items() if name in target.scm}  # labels are no evidence
     numbers = parse_rows(rows, tables.length(columns), default)
     return tables.pick(columns, numbers), numbers
 
 
 def only(scm: SCM, columns: Mapping[str, Any]) -> tables.Columns:
-    """The columns that are observed variables of the model."""
-    kept = {name: column for name, column in columns.items() if name in scm and scm.place(name).observed}
+    """The columns that are observed variables of the model, or labels of its latent ones."""
+    kept = {name: column for name, column in columns.items()
+            if name in scm.settable and (name not in scm or scm.place(name).observed)}
     if not kept:
         raise DataError(f"columns {', '.join(columns)} came, none of which the model has: {', '.join(scm.variables)}.")
     return kept

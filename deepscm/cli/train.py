@@ -205,10 +205,12 @@ def _report(plan: Plan) -> None:
               [[name, str(best[name]["epoch"]), "" if loss is None else f"{loss:.4f}"]
                for name, loss in losses.items()])
     first = next((name for name in plan.scm.graph.order if plan.scm.graph.children(name)), None)
+    first = first if plan.scm.labels is None else next(iter(plan.scm.labels.variables))
     say(f"saved in {plan.folder} after {plan.record['seconds']:.0f} s. Next:")
     if first is not None:
-        variable = plan.scm.variables[first]
-        value = shown(0, variable) if variable.discrete else "+1"
+        variable = plan.scm.settable[first]
+        shift = first in plan.scm  # a label has no value of its own that could be shifted
+        value = "+1" if shift and not variable.discrete else shown(variable.placeholder(), variable)
         say(f"  deepscm counterfactual {plan.folder} --do {first}={value}")
     say(f"  deepscm evaluate {plan.folder}")
 
