@@ -46,7 +46,8 @@ class Config:
         drop: probability that training hides all latent variables, and again each of them, from the decoder.
         gamma: weight of both divergences, in nats, beside the mean squared error of a diffusion model; a pixel decoder
             has its own, 1.
-        alignment: factor of the divergence between latent variables and labels.
+        alignment: factor of the divergence between latent variables and labels, divided by the share of rows that have
+            labels, so that these pull alike however few they are.
         deviation: standard deviation of a latent variable around what its label says; None learns it.
         warmup: steps until the divergences count in full.
         labelled: share of the training rows whose labels are known.
@@ -89,17 +90,18 @@ class Config:
     seed: int = 0
 
 
-def variants(base: Config, paper: Config, baselines: Mapping[str, Any] | None = None) -> dict[str, Config]:
+def variants(base: Config, paper: Config, epochs: Mapping[str, int]) -> dict[str, Config]:
     """The four methods, CausalDiffAE with fewer labels, and everything at the published size.
 
     Args:
         base: CausalDiffAE for a CPU.
         paper: the same at the published size.
-        baselines: settings that the three others change.
+        epochs: of the three others and, as "weak", of what has fewer labels, for a CPU; as many as `base` by default.
     """
-    made = {method: dataclasses.replace(base, method=method, **({} if method == "causaldiffae" else baselines or {}))
+    made = {method: dataclasses.replace(base, method=method, epochs=epochs.get(method, base.epochs))
             for method in METHODS}
-    weak = {f"causaldiffae-{100 * share:g}": dataclasses.replace(base, labelled=share) for share in (0.1, 0.01)}
+    weak = {f"causaldiffae-{100 * share:g}": dataclasses.replace(
+        base, labelled=share, epochs=epochs.get("weak", base.epochs)) for share in (0.1, 0.01)}
     return made | weak | {f"{method}-paper": dataclasses.replace(paper, method=method) for method in METHODS}
 
 
@@ -145,7 +147,8 @@ def settings(config: Config, labels: Sequence[str]) -> dict[str, Any]:
 
     gamma = 1.0 if config.method == "causalvae" else config.gamma
     objective = CausalRepresentation(
-        "image", [f"z_{name}" for name in labels], gamma=gamma, alignment=config.alignment, warmup=config.warmup,
+        "image", [f"z_{name}" for name in labels], gamma=gamma, alignment=config.alignment / config.labelled,
+        warmup=config.warmup,
         lr={"image": config.lr, "recognition": config.lr, "latents": config.latent_lr, "labels": config.label_lr})
     return {"objectives": [objective], "epochs": config.epochs, "batch_size": config.batch_size, "patience": None,
             "seed": config.seed, "schedule": config.schedule, "ema": config.ema, "clip": 1.0}

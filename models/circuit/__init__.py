@@ -17,10 +17,11 @@ from models.representations import Config
 LABELS = ("arm", "blue", "green", "red")
 GRAPH = {"blue": ["arm"], "green": ["arm"], "red": ["arm", "blue", "green"]}
 
-_SMALL = Config(epochs=8)
+_SMALL = Config(epochs=7)
 _PAPER = Config(paper=True, size=64, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=100, lr=1e-4, ema=0.9999,
                 schedule=None, decoder=(32, 64, 128))
-variants: dict[str, Config] = representations.variants(_SMALL, _PAPER)
+_EPOCHS = {"disdiffae": 4, "diffae": 2, "causalvae": 15, "weak": 4}
+variants: dict[str, Config] = representations.variants(_SMALL, _PAPER, _EPOCHS)
 
 
 def build(config: Config = variants["causaldiffae"]) -> SCM:

@@ -19,10 +19,11 @@ from models.representations import Config
 LABELS = ("thickness", "intensity")
 GRAPH = {"intensity": ["thickness"]}
 
-_SMALL = Config(size=28, channels=(48, 96), decoder=(32, 64), epochs=3)
+_SMALL = Config(size=28, latent=4, decoder=(32, 64), epochs=3)
 _PAPER = Config(paper=True, size=28, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=100, lr=1e-4, ema=0.9999,
                 schedule=None, decoder=(32, 64))
-variants: dict[str, Config] = representations.variants(_SMALL, _PAPER)
+_EPOCHS = {"disdiffae": 2, "diffae": 1, "causalvae": 6, "weak": 2}
+variants: dict[str, Config] = representations.variants(_SMALL, _PAPER, _EPOCHS)
 
 
 def build(config: Config = variants["causaldiffae"]) -> SCM:
