@@ -129,7 +129,7 @@ def fit(
     settings = Settings(epochs, seed, patience, clip, factor(schedule), limit, ema, warmup, skip, place)
     for objective in every:
         objective.attach(scm)
-    parts = [part for objective in every for part in objective.parts()]
+    parts = [part for objective in every for part in objective.attached()]
     with isolated(), frozen(scm, wanted, parts):
         seed_all(derive(seed, "start"))
         train, held_out = sources(scm, data, validation, every, rest, batch_size, seed, workers)

@@ -48,7 +48,7 @@ class Objective(nn.Module, abc.ABC):
     def prepare(self, batches: Source, refit: bool) -> None:
         """Look at the training data once, after `build`: for nodes with causes that are never seen, for example."""
 
-    def parts(self) -> list[nn.Module]:
+    def attached(self) -> list[nn.Module]:
         """What it trains of the model besides its nodes' mechanisms, such as the recognition model."""
         return []
 
@@ -66,7 +66,7 @@ class Objective(nn.Module, abc.ABC):
 
     def units(self) -> dict[str, list[nn.Module]]:
         """What is kept together at its own best epoch: modules by name. All of it under one name by default."""
-        return {self.name: [*(self.scm[node] for node in self.nodes), *self.parts(), self]}
+        return {self.name: [*(self.scm[node] for node in self.nodes), *self.attached(), self]}
 
     def columns(self) -> set[str]:
         """Columns of the data that a batch must have: the nodes and their parents, as far as they are observed."""

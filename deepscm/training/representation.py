@@ -120,7 +120,7 @@ class CausalRepresentation(Objective):
         """`p(z | y)`, if there are labels."""
         return cast(Labels | None, self.scm.labels)
 
-    def parts(self) -> list[nn.Module]:
+    def attached(self) -> list[nn.Module]:
         """Recognition model and labels."""
         return [part for part in (self.recognition, self.labels) if isinstance(part, nn.Module)]
 
