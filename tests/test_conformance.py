@@ -13,6 +13,7 @@ from deepscm.mechanisms.additive import AdditiveNoise, LocationScale
 from deepscm.mechanisms.base import Mechanism, Values
 from deepscm.mechanisms.decoder import Decoder
 from deepscm.mechanisms.deterministic import Deterministic
+from deepscm.mechanisms.diffusion import Diffusion
 from deepscm.mechanisms.empirical import Empirical
 from deepscm.mechanisms.flow import Flow
 from deepscm.mechanisms.gan import GAN
@@ -44,6 +45,7 @@ TINY: dict[str, Any] = {"latent": 2, "channels": (3,), "features": 4, "hidden": 
 SHORT: dict[str, Any] = {
     "resolutions": (1, 2, 4), "widths": (5, 4, 3), "blocks": (1, 2, 1), "latent": 2, "bottleneck": 2,
 }
+FEW: dict[str, Any] = {"channels": (4, 4), "layers": 1, "timesteps": 12, "steps": 3}
 TRUNK = (Conv(3, 3, 2, 1, norm=True, activation="leaky_relu"), Pool(), Dense(4, norm=True, dropout=0.2))
 
 CASES = [
@@ -120,6 +122,11 @@ CASES = [
          Image(1, 4, 3), MIXED, reproduces=True, jitter=0.1),
     Case("hvae-root", lambda: HVAE((2, 4), (4, 2), 1, 1, "gaussian", depth=2), Image(1, 4, 4, high=1.0),
          reproduces=True, jitter=0.1),
+    Case("diffusion", lambda: Diffusion(**FEW), Image(1, 4, 6), MIXED, refused=NOT_IMAGES[:2], jitter=0.02),
+    Case("diffusion-latent", lambda: Diffusion(**FEW, latent=2, encoder=(3,), prediction="v", guidance={"c": 2.0}),
+         Image(2, 5, 4, low=-1, high=1), {"a": Real(2), "c": Categorical(3)}, jitter=0.02),
+    Case("diffusion-root", lambda: Diffusion(**FEW, patch=2, schedule="cosine", prediction="v"),
+         Image(1, 4, 4, high=1.0), jitter=0.02),
     Case("awkward-implicit", Implicit, Real(), {"a": Real()}),
     Case("awkward-latent", Latent, Real(2)),
     Case("awkward-parent-prior", ParentPrior, Real(), {"a": Real()}),

@@ -19,9 +19,10 @@ SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "sq
 class Path:
     """A chain of levels from the clean image to noise, and one deterministic step up or down between neighbours.
 
-    The library's schedulers step by `timesteps // steps`, whatever levels they list, so that they are no mirrors of
-    each other where `steps` does not divide `timesteps`, and end short of pure noise. Here each has a schedule of its
-    own of just the chosen levels, every one of which is used: then `up` inverts `down` for any number of steps.
+    The library's schedulers step by `timesteps // steps`, whatever levels they list: where `steps` does not divide
+    `timesteps`, one step does not start where the last one ended, and "leading" levels end short of pure noise. Here
+    each has a schedule of the chosen levels alone, all of which it visits, so that `up` mirrors `down` for any number
+    of steps.
 
     Args:
         alphas: `alpha-bar` at each of the chosen levels, increasing noise, `(steps,)` float64.
@@ -41,6 +42,11 @@ class Path:
 
     def __len__(self) -> int:
         return len(self.levels)
+
+    def ratio(self, k: int) -> float:
+        """How far level `k + 1` is, relative to `k - 1`: whole numbers are not quite evenly spaced."""
+        before, here, after = self.levels[k - 1 : k + 2]
+        return (after - here) / (here - before)
 
     def down(self, k: int, x: Tensor, noise: Tensor) -> Tensor:
         """From level `k` to the one before it (the clean image for `k = 0`), given the noise seen in `x`."""

@@ -64,7 +64,8 @@ class Denoiser(nn.Module):
         conditional: whether there is a condition.
 
     Raises:
-        MechanismError: an image too small for so many scales; groups that do not divide the channels.
+        MechanismError: an image too small for so many scales; groups that do not divide the channels; attention at a
+            scale that is none.
 
     Example:
         >>> denoiser = Denoiser((1, 6, 7), (8, 16))
@@ -79,6 +80,9 @@ class Denoiser(nn.Module):
         super().__init__()
         image, factor = (shape[1], shape[2]), patch * 2 ** (len(channels) - 1)
         _large_enough(image, len(channels), patch)
+        if not all(0 <= scale < len(channels) for scale in attention):
+            raise MechanismError(f"attention={tuple(attention)} came for {len(channels)} scales; their indices are "
+                                 f"expected, 0 to {len(channels) - 1}.")
         self.canvas, self.patch = Canvas(image, multiple(image, factor)), patch
         self.embedding = 4 * channels[0]
         groups, pixels = _groups(channels, groups), shape[0] * patch**2
