@@ -137,6 +137,8 @@ def fit(
         for objective in every:
             objective.build()
             objective.prepare(train, refit)
+            if held_out is not None:
+                objective.examine(held_out)
         settings.fingerprint = plain({
             "nodes": {o.name: o.nodes for o in every}, "seed": seed, "batch_size": batch_size, "lr": lr,
             "options": options, "optimiser": optimiser.__name__, "rows": rows(train), "validation": rows(held_out),

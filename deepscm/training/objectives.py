@@ -48,6 +48,9 @@ class Objective(nn.Module, abc.ABC):
     def prepare(self, batches: Source, refit: bool) -> None:
         """Look at the training data once, after `build`: for nodes with causes that are never seen, for example."""
 
+    def examine(self, batches: Source) -> None:
+        """Look at the validation data once, after `prepare`, if there are any: for scores of all rows together."""
+
     def attached(self) -> list[nn.Module]:
         """What it trains of the model besides its nodes' mechanisms, such as the recognition model."""
         return []
