@@ -39,9 +39,13 @@ class GumbelMax(Mechanism):
             axis may be left out: the numbers are then P(x = 1).
         trunk: rows of a table (`deepscm.nn.stack`): the network that turns image parents into features, which join
             the other parents before the hidden layers; None for the pixels themselves.
+        table: a probability for every combination of discrete parents, counted in the data: the maximum of the
+            likelihood in closed form. A combination that the data lack has the variable's overall frequencies.
+        smoothing: what a table adds to each count, such as 1 (Laplace) or 0.5 (Jeffreys); 0 is maximum likelihood.
 
     Raises:
-        MechanismError: when bound, a variable that is not discrete, probabilities that do not fit or do not sum to 1.
+        MechanismError: when bound, a variable that is not discrete, probabilities that do not fit or do not sum to 1, a
+            table of parents that are not discrete.
 
     Example:
         >>> m = GumbelMax(probabilities=[0.9, 0.2])
@@ -63,6 +67,8 @@ class GumbelMax(Mechanism):
         activation: str = "silu",
         probabilities: Any = None,
         trunk: Sequence[Layer] | None = None,
+        table: bool = False,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -70,7 +76,14 @@ class GumbelMax(Mechanism):
         if (hidden or trunk) and probabilities is not None:
             raise MechanismError(f"probabilities and {f'hidden={tuple(hidden)}' if hidden else 'a trunk'} came; known "
                                  "probabilities need no network.")
+        if table and (hidden or trunk or probabilities is not None):
+            raise MechanismError("table=True came with a network or with probabilities; a table is counted in the data "
+                                 "and needs neither.")
+        if not 0 <= smoothing < math.inf or (smoothing and not table):
+            raise MechanismError(f"smoothing={smoothing} came; a finite number of at least 0 is expected, with "
+                                 "table=True.")
         self.hidden, self.activation, self.probabilities = tuple(hidden), activation, probabilities
+        self.table, self.smoothing = table, smoothing
         self.trunk = None if trunk is None else tuple(trunk)
 
     def build(self) -> None:
@@ -80,6 +93,9 @@ class GumbelMax(Mechanism):
         self.classes = self.variable.size
         if self.probabilities is not None:
             self.known = Constants(table=self._table())
+        elif self.table:
+            self.counts: Tensor  # whole numbers, which no change of floating type rounds
+            self.register_buffer("counts", torch.zeros((*self._axes(), self.classes), dtype=torch.int64))
         elif self.parents:
             self.context = Context(self.parents, trunk=self.trunk)
             self.network = perceptron(self.context.size, self.classes, self.hidden, self.activation)
@@ -91,11 +107,21 @@ class GumbelMax(Mechanism):
         if self.probabilities is not None:
             table: Tensor = self.known.exact["table"].log().clamp(min=_NEVER)
             return table[tuple(parents[name] for name in self.parents)] if self.parents else table[None]
+        if self.table:
+            counted = self._counted()
+            return counted[tuple(parents[name] for name in self.parents)] if self.parents else counted[None]
         return (self.network(self.context(parents)) if self.parents else self.constant[None]).double()
 
     def standardise(self, value: Tensor, parents: Values) -> None:
         """Fit the parents' standardisers; start the logits at the log frequencies, each category counted once more."""
         if self.probabilities is not None:
+            return
+        if self.table:
+            cells = self.counts.view(-1).zero_()
+            place = torch.zeros_like(value)
+            for name, size in zip((*self.parents, ""), self.counts.shape, strict=True):
+                place = place * size + (parents[name] if name else value)
+            cells += torch.bincount(place, minlength=len(cells))
             return
         counts = torch.bincount(value, minlength=self.classes).double() + 1
         start = (counts / counts.sum()).log()
@@ -112,11 +138,11 @@ class GumbelMax(Mechanism):
         """Divide the logits by a temperature, for good: above one the probabilities become less sure.
 
         Raises:
-            CapabilityError: known probabilities, which stay as they are.
+            CapabilityError: known or counted probabilities, which stay as they are.
         """
-        if self.probabilities is not None:
-            raise CapabilityError("GumbelMax has known probabilities, which no temperature changes; calibrate a "
-                                  "mechanism that was fitted.")
+        if self.probabilities is not None or self.table:
+            raise CapabilityError("GumbelMax has known or counted probabilities, which no temperature changes; "
+                                  "calibrate a mechanism with a network.")
         with torch.no_grad():
             for parameter in self.network[-1].parameters() if self.parents else [self.constant]:
                 parameter.div_(temperature)
@@ -146,7 +172,7 @@ class GumbelMax(Mechanism):
         """`(N,)` exact log probability in nats."""
         scores = self.logits(parents).log_softmax(-1).expand(len(value), self.classes)
         picked = scores.gather(1, value[:, None])[:, 0]
-        if self.probabilities is not None:
+        if self.probabilities is not None or self.table:
             picked = torch.where(picked <= _NEVER, -math.inf, picked)
         return picked.to(self.dtype)
 
@@ -156,12 +182,7 @@ class GumbelMax(Mechanism):
         except (TypeError, ValueError, RuntimeError):
             raise MechanismError(f"probabilities={self.probabilities!r:.80} came; nested lists of numbers are "
                                  "expected.") from None
-        axes: list[int] = []
-        for name, parent in self.parents.items():
-            if not isinstance(parent, Categorical):
-                raise MechanismError(f"GumbelMax: probabilities came, but the parent {name!r} is {parent}; a table "
-                                     "needs discrete parents. Use hidden=... instead.")
-            axes.append(parent.size)
+        axes = self._axes()
         if isinstance(self.variable, Binary) and table.shape == torch.Size(axes):
             table = torch.stack([1 - table, table], -1)
         expected = (*axes, self.classes)
@@ -174,3 +195,19 @@ class GumbelMax(Mechanism):
             raise MechanismError(f"GumbelMax: probabilities came that are negative or sum to 1 +- {float(off):.3g}; "
                                  "each row must sum to 1.")
         return table / table.sum(-1, keepdim=True)
+
+    def _axes(self) -> list[int]:
+        """The sizes of the parents, which must be discrete."""
+        for name, parent in self.parents.items():
+            if not isinstance(parent, Categorical):
+                raise MechanismError(f"GumbelMax: a table of probabilities came, but the parent {name!r} is {parent}; "
+                                     "a table needs discrete parents. Use hidden=... instead.")
+        return [parent.size for parent in self.parents.values() if isinstance(parent, Categorical)]
+
+    def _counted(self) -> Tensor:
+        """Log probabilities by counting, `(K1, K2, ..., K)`, float64."""
+        self.require_prepared()
+        counts = self.counts.double() + self.smoothing
+        overall = self.counts.reshape(-1, self.classes).sum(0) + self.smoothing
+        counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, overall)
+        return (counts / counts.sum(-1, keepdim=True)).log().clamp(min=_NEVER)

@@ -11,6 +11,7 @@ from torch import Tensor
 from deepscm.errors import MechanismError
 from deepscm.mechanisms.base import Mechanism, Values
 from deepscm.nn.context import Context, Standardiser
+from deepscm.nn.network import he_normal
 from deepscm.nn.stack import Dense, stack
 from deepscm.noise import Noise, Uniform
 from deepscm.variables import Binary, Categorical, Image, Real
@@ -67,6 +68,7 @@ class Implicit(Mechanism):
         self.context = Context(self.parents)
         rows = [Dense(width, activation="leaky_relu", slope=0.2) for width in self.hidden]
         self.network, _ = stack([*rows, Dense(outputs, activation=None)], (self.latent + self.context.size,))
+        he_normal(self.network, 0.2)
 
     def standardise(self, value: Tensor, parents: Values) -> None:
         """Fit the scales of numbers among the parents, and of the variable if it is one without bounds."""

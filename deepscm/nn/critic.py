@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from deepscm.nn.network import he_normal
 from deepscm.nn.stack import Dense, stack
 
 
@@ -26,6 +27,7 @@ class Critic(nn.Module):
         super().__init__()
         rows = [Dense(width, activation="leaky_relu", slope=0.2) for width in hidden]
         self.network, _ = stack([*rows, Dense(1, activation=None)], (inputs,))
+        he_normal(self.network, 0.2)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores `(N,)` of features `(N, F)`."""
