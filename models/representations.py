@@ -24,6 +24,7 @@ from deepscm.mechanisms import Mechanism
 from deepscm.variables import Variable
 
 Method = Literal["causaldiffae", "disdiffae", "diffae", "causalvae"]
+EXPERIMENT = "experiment"
 METHODS: tuple[Method, ...] = ("causaldiffae", "disdiffae", "diffae", "causalvae")
 
 
@@ -175,25 +176,58 @@ def hide(rows: Mapping[str, Any], labels: Sequence[str], share: float, seed: int
             if name in labels else column for name, column in rows.items()}
 
 
+def experimental(scm: SCM, config: Config) -> SCM:
+    """The same model with one more cause of every effect: whether the row is from an experiment, which is seen.
+
+    In an experiment all factors are set independently, so an effect has other noise there, and its causes play no part;
+    this variable is the regime of Dawid (2002), and Pearl's F (2009, section 3.2.2).
+    """
+    from deepscm import Binary, Node
+    from deepscm.mechanisms import GumbelMax, LocationScale
+
+    share = config.experiments
+    nodes = {EXPERIMENT: Node(Binary(), GumbelMax(probabilities=[1 - share, share]))}
+    for name, node in scm.nodes.items():
+        effect = bool(node.parents) and not node.observed
+        nodes[name] = Node(node.variable, LocationScale(config.hidden), [*node.parents, EXPERIMENT],
+                           observed=False) if effect else node
+    made = SCM(nodes)
+    made.recognition = scm.recognition.bind(made)
+    if scm.labels is not None:
+        made.labels = scm.labels.bind(made)
+    return made
+
+
 def mixed(
     rows: Mapping[str, Any], share: float, draw: Callable[[int], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Rows followed by others, which are then a share of all.
+    """Rows followed by experiments, which are then a share of all, and a column that says which they are.
 
     Args:
         rows: columns by name.
-        share: of the others.
+        share: of the experiments.
         draw: makes so many of them, with the same columns.
 
     Example:
-        >>> mixed({"x": [1.0, 2.0, 3.0]}, 0.25, lambda n: {"x": [0.0] * n})["x"].tolist()
-        [1.0, 2.0, 3.0, 0.0]
+        >>> rows = mixed({"x": [1.0, 2.0, 3.0]}, 0.25, lambda n: {"x": [0.0] * n})
+        >>> rows["x"].tolist(), rows["experiment"].tolist()
+        ([1.0, 2.0, 3.0, 0.0], [0, 0, 0, 1])
     """
-    count = round(len(next(iter(rows.values()))) * share / (1 - share))
-    if not count:
-        return dict(rows)
-    more = draw(count)
-    return {name: np.concatenate([np.asarray(column), np.asarray(more[name])]) for name, column in rows.items()}
+    plain = len(next(iter(rows.values())))
+    count = round(plain * share / (1 - share))
+    both = dict(rows)
+    if count:
+        more = draw(count)
+        both = {name: np.concatenate([np.asarray(column), np.asarray(more[name])]) for name, column in rows.items()}
+    return both | {EXPERIMENT: (np.arange(plain + count) >= plain).astype(np.int64)}
+
+
+def evidence(scm: SCM, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """What a query is given: the pictures, and that they are from no experiment unless the rows say so."""
+    seen = {"image": rows["image"]}
+    if EXPERIMENT in scm:
+        seen[EXPERIMENT] = rows.get(EXPERIMENT, np.zeros(len(rows["image"]), dtype=np.int64))
+    return seen
 
 
 def moved(rows: Mapping[str, Any], labels: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -232,7 +266,7 @@ def evaluate(
     report: dict[str, Any] = {"factual (floor)": errors(rows["image"], rows)}
     worlds = moved(rows, labels)
     for (name, do), result in zip(worlds.items(), scm.counterfactual(
-            {"image": rows["image"]}, list(worlds.values()), seed=0, method="recognition"), strict=True):
+            evidence(scm, rows), list(worlds.values()), seed=0, method="recognition"), strict=True):
         true = truth(rows, do)
         apart = np.abs(np.asarray(result["image"]).clip(0, 255) - np.asarray(true["image"], dtype=np.float32))
         report[f"do({name})"] = {**errors(result["image"], true), "pixels, grey levels": float(apart.mean())}

@@ -105,3 +105,20 @@ def test_every_row_gets_the_value_of_another():
     worlds = representations.moved({"a": np.arange(4.0), "b": np.arange(4.0)}, ["a", "b"])
     assert (worlds["a"]["a"] != np.arange(4.0)).all()
     assert sorted(worlds["b"]["b"]) == [0, 1, 2, 3]
+
+
+def test_an_experiment_frees_the_shadow_from_its_causes(rows):
+    config = dataclasses.replace(TINY, experiments=0.25)
+    wide = representations.mixed(rows, 0.25, lambda n: data.intervened(n, 1, size=16))
+    assert wide["experiment"].sum() == 21  # of 85
+    torch.manual_seed(0)
+    scm = pendulum.build(config)
+    assert {name for name in scm.graph.nodes if "experiment" in scm.graph.parents(name)} == {"z_length", "z_position"}
+    scm.fit(wide, progress=False, **pendulum.settings(config))
+    few = {name: column[:4] for name, column in rows.items()}
+    assert representations.evidence(scm, few)["experiment"].tolist() == [0, 0, 0, 0]
+    report = pendulum.evaluate(scm, {"test": few}, config)
+    assert np.isfinite(report["do(length)"]["pixels, grey levels"])
+    parts = pendulum.data(config)
+    assert parts["test"]["experiment"].sum() == 0
+    assert parts["train"]["experiment"].mean() == pytest.approx(0.25, abs=1e-3)

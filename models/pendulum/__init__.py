@@ -24,7 +24,7 @@ _PAPER = Config(paper=True, size=96, latent=512, hidden=(512,), gamma=1e-5, drop
 _EPOCHS = {"disdiffae": 15, "diffae": 8, "causalvae": 60, "weak": 15}
 variants: dict[str, Config] = {
     **representations.variants(_SMALL, _PAPER, _EPOCHS),
-    "causaldiffae-experiments": dataclasses.replace(_SMALL, experiments=0.1),
+    "causaldiffae-experiments": dataclasses.replace(_SMALL, experiments=0.2),
 }
 
 
@@ -39,7 +39,8 @@ def build(config: Config = variants["causaldiffae"]) -> SCM:
 
     units = {"angle": "pi/200", "light": "pi/200"}
     labels = {name: Real(low=LIMITS[name][0], high=LIMITS[name][1], unit=units.get(name)) for name in LABELS}
-    return representations.build(config, labels, GRAPH, Image(3, config.size, config.size, low=0, high=255))
+    scm = representations.build(config, labels, GRAPH, Image(3, config.size, config.size, low=0, high=255))
+    return representations.experimental(scm, config) if config.experiments else scm
 
 
 def data(config: Config = variants["causaldiffae"], root: str | Path | None = None) -> Parts:
@@ -53,10 +54,10 @@ def data(config: Config = variants["causaldiffae"], root: str | Path | None = No
         from deepscm.data import pendulum
 
         rows = pendulum.load(part, size=config.size)
-        if part != "train":
-            return rows
-        rows = representations.mixed(rows, config.experiments, lambda n: pendulum.intervened(n, 1, size=config.size))
-        return representations.hide(rows, LABELS, config.labelled, config.seed)
+        share = config.experiments if part == "train" else 0.0
+        if config.experiments:
+            rows = representations.mixed(rows, share, lambda n: pendulum.intervened(n, 1, size=config.size))
+        return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
 
     return Parts(read)
 
