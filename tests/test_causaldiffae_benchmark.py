@@ -41,6 +41,9 @@ class Oracle:
     def __init__(self, rows):
         self.rows = rows
 
+    def __contains__(self, name):
+        return name == "image"
+
     def counterfactual(self, evidence, worlds, **options):
         return [data.true_counterfactual(self.rows, do) for do in worlds]
 
