@@ -81,7 +81,7 @@ class Config:
     warmup: int = 300
     labelled: float = 1.0
     experiments: float = 0.0
-    epochs: int = 40
+    epochs: int = 24
     batch_size: int = 32
     lr: float = 1e-3
     latent_lr: float = 5e-3

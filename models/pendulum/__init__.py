@@ -24,7 +24,7 @@ _PAPER = Config(paper=True, size=96, latent=512, hidden=(512,), gamma=1e-5, drop
 _EPOCHS = {"disdiffae": 15, "diffae": 8, "causalvae": 60, "weak": 15}
 variants: dict[str, Config] = {
     **representations.variants(_SMALL, _PAPER, _EPOCHS),
-    "causaldiffae-experiments": dataclasses.replace(_SMALL, experiments=0.2),
+    "causaldiffae-experiments": dataclasses.replace(_SMALL, experiments=0.5, epochs=14),
 }
 
 
