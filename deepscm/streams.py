@@ -56,8 +56,7 @@ class Streams:
         if base.ndim and base.shape != index.shape:
             raise DataError(f"seed: {tuple(base.shape)} row seeds came for {len(index)} rows; give one seed a row.")
         # A row's own seed names its stream by itself; a shared seed needs the row's index as well.
-        counter = base if base.ndim else _mix(base * _GOLDEN + 1) + index * _GOLDEN
-        return cls(_mix(counter).to(device))
+        return cls(_mix(base if base.ndim else row_seeds(base, index)).to(device))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -88,6 +87,17 @@ class Streams:
         # 52 bits, so that adding a half is exact: with 53 the largest number would round to 1.
         bits = _shift(_mix(self.keys[:, None] + counter), 12)
         return ((bits.double() + 0.5) * 2.0**-52).reshape(len(self), *shape)
+
+
+def row_seeds(seed: int | Tensor, rows: range | Tensor) -> Tensor:
+    """Seeds of some rows, `(N,)`, that name the streams which the rows have under one seed for all.
+
+    Example:
+        >>> torch.equal(Streams.of(row_seeds(7, range(2, 4)), range(2)).keys, Streams.of(7, range(4)).keys[2:])
+        True
+    """
+    index = torch.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
+    return _mix(torch.as_tensor(seed, dtype=torch.int64) * _GOLDEN + 1) + index * _GOLDEN
 
 
 Generator = torch.Generator | Streams

@@ -19,11 +19,13 @@ from deepscm.mechanisms.flow import Flow
 from deepscm.mechanisms.gan import GAN
 from deepscm.mechanisms.gumbel_max import GumbelMax
 from deepscm.mechanisms.hvae import HVAE
+from deepscm.mechanisms.implicit import Implicit
 from deepscm.mechanisms.vae import VAE
 from deepscm.nn.stack import Conv, Dense, Fold, Pool
 from deepscm.streams import Generator
 from deepscm.variables import Binary, Categorical, Image, Real
-from tests.awkward import Implicit, Latent, ParentPrior, either, total
+from tests import awkward
+from tests.awkward import Latent, ParentPrior, either, total
 from tests.conformance import (
     LAWS,
     Case,
@@ -82,6 +84,9 @@ CASES = [
     Case("gumbel-max-network", lambda: GumbelMax(hidden=[8]), Categorical(5), MIXED),
     Case("gumbel-max-trunk", lambda: GumbelMax(hidden=[4], trunk=TRUNK), Categorical(5),
          {"i": Image(1, 6, 5), **MIXED}),
+    Case("gumbel-max-table", lambda: GumbelMax(table=True, smoothing=0.5), Categorical(3),
+         {"a": Binary(), "c": Categorical(3)}, refused=NOT_DISCRETE),
+    Case("gumbel-max-table-root", lambda: GumbelMax(table=True), Binary(), refused=NOT_DISCRETE),
     Case("gumbel-max-known", lambda: GumbelMax(probabilities=[0.2, 0.7]), Binary(), {"a": Binary()}),
     Case("deterministic", lambda: Deterministic(total), Real(), {"a": Real(), "b": Real()}, any_value=False),
     Case("deterministic-discrete", lambda: Deterministic(either), Binary(), {"a": Binary(), "b": Binary()},
@@ -114,6 +119,10 @@ CASES = [
                                    generator=[Conv(5, 2, transposed=True, norm=True),
                                               Conv(1, 2, 2, transposed=True, activation="sigmoid")], canvas=(4, 4)),
          Image(1, 3, 4, high=1.0), {"a": Real(2)}),
+    Case("implicit", lambda: Implicit(3, (4, 4)), Binary(), MIXED, refused=(Image(1, 2, 2), Real(low=0.0))),
+    Case("implicit-category", lambda: Implicit(3, ()), Categorical(4), {"a": Real(2)}),
+    Case("implicit-number", lambda: Implicit(2, (4,)), Real(low=-1.0, high=2.0), MIXED),
+    Case("implicit-vector", lambda: Implicit(2, (4,)), Real(2), {"c": Categorical(3)}),
     Case("hvae-discretised", lambda: HVAE(**SHORT), Image(1, 4, 4), MIXED, reproduces=True, any_value=False,
          refused=(Real(), Categorical(3), Image(1, 5, 2)), jitter=0.1),
     Case("hvae-conditional", lambda: HVAE(**SHORT, likelihood="gaussian", prior="conditional"),
@@ -127,7 +136,7 @@ CASES = [
          Image(2, 5, 4, low=-1, high=1), {"a": Real(2), "c": Categorical(3)}, jitter=0.02),
     Case("diffusion-root", lambda: Diffusion(**FEW, patch=2, schedule="cosine", prediction="v"),
          Image(1, 4, 4, high=1.0), jitter=0.02),
-    Case("awkward-implicit", Implicit, Real(), {"a": Real()}),
+    Case("awkward-implicit", awkward.Implicit, Real(), {"a": Real()}),
     Case("awkward-latent", Latent, Real(2)),
     Case("awkward-parent-prior", ParentPrior, Real(), {"a": Real()}),
 ]
@@ -190,7 +199,7 @@ class Sharing(Latent):
         return noise["z"] * self.unit
 
 
-class Boastful(Implicit):
+class Boastful(awkward.Implicit):
     """Claims nothing and abducts all the same."""
 
     def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:

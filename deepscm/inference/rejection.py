@@ -17,7 +17,7 @@ from deepscm.errors import DataError, InferenceError, InterventionError
 from deepscm.interventions import Intervention
 from deepscm.record import Result
 from deepscm.scm import SCM
-from deepscm.streams import Streams
+from deepscm.streams import row_seeds
 from deepscm.structure import Node
 from deepscm.variables import Categorical, Variable
 
@@ -44,8 +44,8 @@ def conditioned(  # type: ignore[misc]  # the options are the implementation's k
     """`n` rows of `P(x | given)`, or of `P(x | given; do)`: the event is required of the world in which one acts.
 
     Only the causes of the variables that the event is about are tried, and whole rows drawn where it holds; so a
-    picture that labels cause is painted `n` times, however rare the labels are. A row depends on the seed and on how
-    many were tried before it, not on `budget` or `batch_size`.
+    picture that labels cause is painted about `n` times, however rare the labels are. The rows are the first of
+    `scm.sample(..., seed=seed)` in which the event holds, whatever `budget` and `batch_size` are.
 
     Args:
         scm: the model; any mechanism will do.
@@ -97,9 +97,9 @@ def _world(
     tried, pieces, found = 0, list[Result](), 0
     while found < n and tried < budget:
         size = min(_size(n, found, tried), budget - tried)
-        keys = Streams.of(seed, range(tried, tried + size), scm.device).keys
+        seeds = row_seeds(seed, range(tried, tried + size))
         tried += size
-        kept = keys[_holds(tests, small.sample(size, action, seed=keys))]
+        kept = seeds[_holds(tests, small.sample(size, action, seed=seeds)).cpu()]
         if not len(kept):
             continue
         whole = scm.sample(len(kept), world, seed=kept, batch_size=batch_size, progress=False)

@@ -44,6 +44,8 @@ class Config:
         rows, critic_steps: rows in a step of the critic, and its steps for one of the mechanisms.
         lr: learning rate at the start, falling to 0 along a cosine.
         steps: of the mechanisms.
+        rounded: hand rounded values on to the children in training, as queries do; published: relaxed ones. These are
+            never quite 0 or 1, so that queries, which round, follow a slightly different distribution.
         smoothing: of a table.
         seed: of initial weights and batches.
     """
@@ -56,17 +58,19 @@ class Config:
     critic_steps: int = 4
     lr: float = 4e-3
     steps: int = 2000
+    rounded: bool = True
     smoothing: float = 0.0
     seed: int = 0
 
 
 #: The published networks: lr 8e-5, batches of 16 and 20 steps of the critic are those of the released code.
 _PAPER: dict[str, Any] = {"hidden": (10,) * 5, "critic": (15,) * 5, "rows": 16, "critic_steps": 20, "lr": 8e-5,
-                          "steps": 30_000}
+                          "steps": 30_000, "rounded": False}
 
 variants: dict[str, Config] = {
     name: config for graph in GRAPHS for name, config in {
         graph: Config(graph),  # type: ignore[arg-type]
+        f"{graph}-relaxed": Config(graph, rounded=False),  # type: ignore[arg-type]
         f"{graph}-paper": Config(graph, **_PAPER),  # type: ignore[arg-type]
         f"{graph}-table": Config(graph, "table"),  # type: ignore[arg-type]
     }.items()
@@ -126,7 +130,8 @@ def settings(config: Config = variants["cG1"], rows: int = 162_770) -> dict[str,
     from deepscm.training.critic import CausalController
 
     batch = config.rows * config.critic_steps
-    objective = CausalController(_ORDER, critic_steps=config.critic_steps, hidden=config.critic, lr=config.lr)
+    objective = CausalController(
+        _ORDER, critic_steps=config.critic_steps, hidden=config.critic, lr=config.lr, rounded=config.rounded)
     return {"objectives": [objective], "batch_size": batch, "epochs": max(1, round(config.steps / -(-rows // batch))),
             "schedule": "cosine", "patience": None, "seed": config.seed}
 
