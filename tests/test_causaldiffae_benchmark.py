@@ -118,7 +118,7 @@ def test_published_numbers_are_read_by_their_place():
 
 
 def test_disentanglement_of_the_labels_themselves():
-    rows = data.intervened(400, seed=3, size=16)
+    rows = data.intervened(200, seed=3, size=16)
     scores = measures.disentanglement({name: rows[name] for name in pendulum.LABELS}, rows, pendulum.LABELS, repeats=1)
     assert scores["disentanglement"] > 0.95
     assert scores["blocks"] == 4
@@ -148,3 +148,34 @@ def test_models_and_judges_are_trained_where_they_are_missing(tmp_path, monkeypa
     judge = runs.predictors("pendulum", "judge", tmp_path, rows=48)
     assert set(judge.names) == set(pendulum.LABELS)
     assert runs.test_rows("pendulum", 5)["image"].shape == (5, 3, 32, 32)
+
+
+def test_every_piece_leaves_its_table_and_pictures(fitted, rows, tmp_path, monkeypatch):
+    class Steady:
+        scm = runs.shown(runs.SETS["pendulum"])
+
+        def predict(self, world):
+            return {name: torch.zeros(len(world["image"]), dtype=torch.float64) for name in pendulum.LABELS} | {
+                "angle": torch.as_tensor(np.asarray(world["image"], dtype=float).mean((1, 2, 3)))}
+
+    small = dataclasses.replace(runs.SETS["pendulum"], intervened=lambda n, seed: data.intervened(n, seed, size=16))
+    monkeypatch.setitem(runs.SETS, "pendulum", small)
+    monkeypatch.setattr(benchmark, "trained", lambda name, variant, folder: (fitted, None))
+    monkeypatch.setattr(benchmark, "predictors", lambda name, kind="judge", folder=None: Steady())
+    monkeypatch.setattr(benchmark, "test_rows", lambda name, count: {key: v[:count] for key, v in rows.items()})
+    monkeypatch.setattr(benchmark, "CODE_ROWS", 40)
+    monkeypatch.setattr(benchmark, "SWEEP", (1.0, 2.0))
+    monkeypatch.setattr(benchmark, "WEIGHTS", (1.0,))
+    monkeypatch.setattr(measures, "disentanglement", lambda code, rows, labels: {"blocks": len(code)})
+    monkeypatch.setattr(measures.inversion, "__defaults__", ((2, 4),))
+    budget = benchmark.Budget(["pendulum"], tmp_path / "runs", 6, tmp_path / "results")
+    for piece in benchmark.PIECES.values():
+        piece(budget)
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    tables = ("dci", "effectiveness", "truth", "inversion", "guidance", "supervision")
+    assert names == {f"{name}.{end}" for name in tables for end in ("json", "md")} | {
+        "guidance-pendulum.png", "counterfactuals-pendulum.png"}
+    scores = json.loads((tmp_path / "results" / "dci.json").read_text())["rows"]
+    assert {row["factors"] for row in scores} == {"test", "independent"}
+    shares = json.loads((tmp_path / "results" / "supervision.json").read_text())["rows"]
+    assert {row["labelled"] for row in shares} == {1.0, 0.1, 0.01}
