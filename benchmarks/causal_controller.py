@@ -75,7 +75,7 @@ def least(graph: Mapping[str, Sequence[str]], data: Frequencies, steps: int = 30
             sign = 2 * grid[:, column] - 1
             scores = scores + torch.nn.functional.logsigmoid(sign * weight[place])
         loss = (scores.exp() - target).abs().sum() / 2
-        best = min(best, float(loss))
+        best = min(best, loss.item())
         adam.zero_grad()
         loss.backward()
         adam.step()

@@ -2,6 +2,8 @@
 
 deepscm train models.celeba --variant simple-vae-compact --out runs/celeba
 deepscm counterfactual runs/celeba --do eyeglasses=1 --rows 0:8 --out picture.png
+
+The labels alone, on the graphs of CausalGAN, are `models.celeba.controller`.
 """
 
 from __future__ import annotations

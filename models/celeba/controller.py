@@ -15,6 +15,7 @@ from deepscm import SCM, Binary, Node
 from deepscm.data.parts import Parts
 
 Graph = Literal["G1", "cG1", "rcG1"]
+DRAWS = 200_000  # rows that `evaluate` draws
 
 _ORDER = ("young", "male", "eyeglasses", "bald", "mustache", "smiling", "wearing_lipstick", "mouth_slightly_open",
           "narrow_eyes")
@@ -142,13 +143,13 @@ def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["cG1"]
     from deepscm.metrics.tvd import floor
 
     test = frequencies(data["test"], names=_ORDER)
-    drawn = frequencies(scm.sample(200_000, seed=0), names=_ORDER)
-    acted = frequencies(scm.sample(200_000, do={"mustache": 1}, seed=0), names=_ORDER)
+    drawn = frequencies(scm.sample(DRAWS, seed=0), names=_ORDER)
+    acted = frequencies(scm.sample(DRAWS, do={"mustache": 1}, seed=1), names=_ORDER)
     found = total_variation(test, drawn, resamples=50)
     both = drawn.probability(mustache=1)
     return {
         "total variation": str(found.whole), "without combinations beside the data": str(found.support),
-        "floor: two samples of the data": floor(test, test.rows or 1, 200_000).value,
+        "floor: two samples of the data": floor(test, test.rows or 1, DRAWS).value,
         "P(male)": drawn.probability(male=1), "P(male | do(mustache))": acted.probability(male=1),
         "P(male | mustache)": drawn.probability(male=1, mustache=1) / both if both else None,
     }
