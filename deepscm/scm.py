@@ -56,6 +56,8 @@ class SCM(Structure):
         n: int,
         do: World | Sequence[World] | None = None,
         *,
+        given: Mapping[str, Any] | None = None,
+        budget: int = 1_000_000,
         seed: int | Tensor | None = None,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
@@ -67,6 +69,9 @@ class SCM(Structure):
         Args:
             n: number of rows.
             do: interventions by variable; a list asks for several worlds with the same noise.
+            given: what must hold in that world, by variable: rows in which it does not are rejected; see
+                `deepscm.inference.rejection`. No gradients then.
+            budget: most rows that are tried for `given`.
             seed: one seed, or one for each row, `(n,)`; the numbers of a row do not depend on the batch size.
             generator: where random numbers come from, instead of a seed.
             batch_size: rows at a time; all by default.
@@ -76,6 +81,11 @@ class SCM(Structure):
         Returns:
             Values by variable, `(n, *shape)`; a list of them for a list of interventions.
         """
+        if given is not None:
+            from deepscm.inference.rejection import conditioned
+
+            return conditioned(
+                self, n, given, do, budget=budget, seed=seed, generator=generator, batch_size=batch_size)
         n = batching.count("n", n)
 
         def batch(rows: range, source: Generator) -> list[Result]:

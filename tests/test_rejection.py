@@ -122,6 +122,19 @@ def test_worlds_surrogates_and_draws() -> None:
     share(coin["male"], 0.25 * 0.2 / (0.25 * 0.2 + 0.75 * 0.6))
 
 
+def test_queries_take_conditions() -> None:
+    scm = labels()
+    one = scm.sample(9, {"smile": 1}, given={"hair": 2}, seed=4)
+    two = conditioned(scm, 9, {"hair": 2}, {"smile": 1}, seed=4)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    worlds = scm.sample(9, [{"male": 0}, {"male": 1}], given={"hair": 2}, seed=4)
+    assert [world["male"].unique().tolist() for world in worlds] == [[0], [1]]
+    with pytest.raises(InferenceError, match="never held"):
+        scm.sample(9, given={"beard": 1, "male": 0}, budget=100)
+    with pytest.raises(DataError, match="one seed"):
+        scm.sample(2, given={"hair": 2}, seed=torch.tensor([1, 2]))
+
+
 def test_no_condition_is_a_sample() -> None:
     scm = labels()
     found, plain = conditioned(scm, 12, {}, seed=3), scm.sample(12, seed=3)

@@ -37,7 +37,7 @@ def conditioned(  # type: ignore[misc]  # the options are the implementation's k
     do: World | Sequence[World] | None = None,
     *,
     budget: int = 1_000_000,
-    seed: int | None = None,
+    seed: int | Tensor | None = None,
     generator: torch.Generator | None = None,
     batch_size: int | None = None,
 ) -> Any:
@@ -79,6 +79,8 @@ def conditioned(  # type: ignore[misc]  # the options are the implementation's k
     """
     n, budget = batching.count("n", n), batching.count("budget", budget)
     tests = {scm.graph.require(name): _test(scm.variables[name], name, event) for name, event in given.items()}
+    if isinstance(seed, Tensor) and seed.ndim:
+        raise DataError(f"seed: {len(seed)} row seeds came with a condition, which rows meet or not; give one seed.")
     if seed is not None and generator is not None:
         raise DataError("both seed and generator came; give one of them.")
     if seed is None:
@@ -90,7 +92,7 @@ def conditioned(  # type: ignore[misc]  # the options are the implementation's k
 
 def _world(
     scm: SCM, n: int, tests: Mapping[str, Callable[[Tensor], Tensor]], world: dict[str, Intervention], budget: int,
-    seed: int, batch_size: int | None,
+    seed: int | Tensor, batch_size: int | None,
 ) -> Result:
     _for_all_rows(world, scm.variables)
     small, action = _causes(scm, tests, world)
