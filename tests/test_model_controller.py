@@ -86,15 +86,24 @@ def test_fit_sample_and_report(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_benchmark(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(causal_controller, "DRAWS", 2000)
     monkeypatch.setattr(causal_controller, "least", lambda graph, data: 0.0)
-    monkeypatch.setattr(causal_controller, "conditioned", lambda *_, **__: {"male": torch.ones(3)})
+    # What six steps of training make may be too rare to condition on.
+    monkeypatch.setattr(causal_controller, "trained", lambda graph, folder: (
+        causal_controller.reference(graph, controller.table()), causal_controller_runs.trained(graph, folder)[1]))
+    monkeypatch.setattr(causal_controller, "relaxed", lambda *_: {"a": torch.rand(10)})
     causal_controller.main(["G1", "cG1"], tmp_path / "runs")
     written = {name: json.loads((tmp_path / "results" / f"{name}.json").read_text())
-               for name in ("causal_controller", "causal_controller_curves", "causal_controller_labels")}
+               for name in ("causal_controller", "causal_controller_curves", "causal_controller_labels",
+                            "causal_controller_actions")}
     row = written["causal_controller"]["rows"][0]
     assert row["graph"] == "G1"
     assert row["TVD"] >= row["on the data's support"] > 0
     assert row["TVD"] - row["on the data's support"] == pytest.approx(row["mass outside"] / 2)
     assert {point["whose"] for point in written["causal_controller_curves"]["rows"]} == {"ours", "published"}
+    row = written["causal_controller_actions"]["rows"][0]
+    assert (row["graph"], row["effect"], row["cause"]) == ("G1", "mustache", "male")
+    assert row["P(cause | effect)"] == 1.0
+    assert row["P(cause | do(effect))"] == pytest.approx(row["data: P(cause)"], abs=4.5 * (0.25 / 2000) ** 0.5)
+    assert row["tables: P(cause | do(effect))"] == pytest.approx(row["data: P(cause)"])
     events = {row["event"]: row for row in written["causal_controller_labels"]["rows"]}
     assert len(events) == 17
     assert events["mustache=1, male=0"]["data"] == 0.0
