@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepscm import SCM, Binary, Categorical, Image, Node, Real
-from deepscm.errors import TrainingError
+from deepscm.errors import DataError, GraphError, TrainingError
 from deepscm.mechanisms import VAE, GumbelMax, Implicit
 from deepscm.metrics import frequencies, variation
 from deepscm.nn.critic import Critic, gradient_penalty
@@ -56,7 +56,7 @@ def test_penalty_in_closed_form() -> None:
 def test_critic_starts_alive() -> None:
     torch.manual_seed(0)
     scores = Critic(6)(torch.randn(500, 6))
-    assert 0.1 < float(scores.std()) < 10
+    assert 0.1 < scores.std().item() < 10
 
 
 def test_rows_are_made_in_one_walk_by_the_mechanisms_themselves() -> None:
@@ -207,5 +207,7 @@ def test_graphs_that_it_cannot_train() -> None:
     full = {**data, "image": torch.zeros(100, 1, 2, 2), "c": data["a"]}
     with pytest.raises(TrainingError, match="neither make nor read"):
         scm.fit(full, objectives=[controller(["c"])], nodes=["c"])
-    with pytest.raises(Exception, match="young"):
+    with pytest.raises(GraphError, match="young"):
         chain().fit(data, objectives=[controller(["a", "young"])])
+    with pytest.raises(DataError, match=r"categories from -1 to 1 came; 0\.\.1"):  # as CelebA's own files have them
+        chain().fit({**data, "b": 2 * data["b"] - 1}, objectives=[controller()])
