@@ -245,7 +245,9 @@ def finetuning(config: Config, predictors: Any) -> dict[str, Any]:
     if config.network == "gan":
         objective: Any = EncoderFineTuning("image", embed=predictors.embed, lr=config.lr)
         return shared | {"objectives": [objective], "epochs": 100 if config.paper else 5}
-    return shared | {"objectives": [CounterfactualFineTuning("image", predictors)], "epochs": 9 if config.paper else 1}
+    # Gradients through the pixels' noise are as large as its scale is small: unclipped, they end in an infinite loss.
+    return shared | {"objectives": [CounterfactualFineTuning("image", predictors)], "clip": 1.0,
+                     "epochs": 9 if config.paper else 1}
 
 
 def _game(config: Config) -> Any:
