@@ -113,8 +113,8 @@ def effects(budget: Budget) -> None:
         "floor: the judge on the true counterfactual picture. It has also seen pictures with independent factors.",
         "MAE, measured: the same error by measurement of the picture instead of the judge; pictures in which there is"
         " nothing to measure are left out and counted.",
-        f"{EXPERIMENTS}: half of its training pictures have factors that were set independently. Without them"
-        " nothing tells a shadow, which follows from angle and light, from these."])
+        f"{EXPERIMENTS}: its decoder has also seen pictures whose factors were set independently. Without them nothing"
+        " tells it to draw a shadow, which follows from angle and light, from its own latent variables."])
     _publish(budget, "truth", "Error to the true counterfactual picture", pixels, [
         "mean absolute difference of a pixel, grey levels 0..255; unchanged factual: doing nothing."])
 

@@ -15,7 +15,7 @@ from benchmarks.reports import Row, flat
 from deepscm import SCM, metrics
 from deepscm.mechanisms.diffusion import Diffusion
 from deepscm.training.predictors import Predictors
-from models.representations import evidence, moved
+from models.representations import moved
 
 BATCH = 100  # pictures at a time
 
@@ -26,7 +26,7 @@ BATCH = 100  # pictures at a time
 @torch.no_grad()
 def codes(scm: SCM, images: Any) -> dict[str, Tensor]:
     """Latent values at the mean of q(u | x), one block `(N, D)` for each latent variable."""
-    given, _, rows = scm.observe(evidence(scm, {"image": images}))
+    given, _, rows = scm.observe({"image": images})
     model: Any = scm.recognition
     context = model.encode(given, rows)
 
@@ -55,7 +55,7 @@ def disentanglement(code: Mapping[str, Any] | Any, rows: Columns, labels: Sequen
 
 def answers(scm: SCM, rows: Columns, worlds: Sequence[Mapping[str, Any]], **options: Any) -> list[Any]:
     """Counterfactual pictures `(N, C, H, W)`, clipped to 0..255, of the model's answer to each world."""
-    made = scm.counterfactual(evidence(scm, rows), list(worlds), seed=0, batch_size=BATCH, method="recognition",
+    made = scm.counterfactual({"image": rows["image"]}, list(worlds), seed=0, batch_size=BATCH, method="recognition",
                               progress=False, **options)
     return [np.asarray(world["image"]).clip(0, 255) for world in made]
 
@@ -147,7 +147,7 @@ def guided(scm: SCM, rows: Columns, do: Mapping[str, Any], weights: float | Mapp
     """
     diffusion = scm["image"]
     assert isinstance(diffusion, Diffusion)
-    before, record = diffusion.guidance, scm.abduct(evidence(scm, rows), seed=0, method="recognition")
+    before, record = diffusion.guidance, scm.abduct({"image": rows["image"]}, seed=0, method="recognition")
     if isinstance(weights, Mapping):
         weights = {f"z_{label}": weight for label, weight in weights.items()}
     try:

@@ -32,6 +32,7 @@ from models.morphomnist import representation as morphomnist
 from models.representations import Config
 
 RUNS = Path("runs/causaldiffae")
+EXPERIMENTS = "-experiments"
 JUDGE_ROWS = 10_000  # of pictures whose factors were set independently
 JUDGE_EPOCHS = 6
 
@@ -92,13 +93,18 @@ def trained(name: str, variant: str, folder: Path = RUNS, **changes: Any) -> tup
 
     Args:
         name: of the data set.
-        variant: of its model module.
+        variant: of its model module; with "-experiments" after it, that model after a second training on pictures whose
+            factors were set independently.
         folder: parent of the run folders.
         changes: settings of the configuration to replace, such as `epochs=100`.
     """
-    module = SETS[name].model
-    config = dataclasses.replace(module.variants[variant], **changes)
-    return runs.trained(folder / name / variant, config, lambda config, run: train(module, config, run))
+    module, base = SETS[name].model, variant.removesuffix(EXPERIMENTS)
+    config = dataclasses.replace(module.variants[base], **changes)
+
+    def make(config: Config, run: Path) -> None:
+        train(module, config, run) if base == variant else experiment(name, base, run)
+
+    return runs.trained(folder / name / variant, config, make)
 
 
 def train(module: ModuleType, config: Config, run: Path) -> None:
@@ -107,6 +113,14 @@ def train(module: ModuleType, config: Config, run: Path) -> None:
     scm, parts = module.build(config), module.data(config)
     rows = parts["train"]
     history = scm.fit(rows, folder=run, resume=True, **module.settings(config))
+    scm.save(run, meta={"config": dataclasses.asdict(config), "epochs": len(history), "rows": len(rows["image"])})
+
+
+def experiment(name: str, variant: str, run: Path) -> None:
+    """Train a trained model's decoder on, into `run`."""
+    scm, config = trained(name, variant, run.parent.parent)
+    rows, options = SETS[name].model.experiments(config)
+    history = scm.fit(rows, folder=run, resume=True, **options)
     scm.save(run, meta={"config": dataclasses.asdict(config), "epochs": len(history), "rows": len(rows["image"])})
 
 

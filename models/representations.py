@@ -24,7 +24,6 @@ from deepscm.mechanisms import Mechanism
 from deepscm.variables import Variable
 
 Method = Literal["causaldiffae", "disdiffae", "diffae", "causalvae"]
-EXPERIMENT = "experiment"
 METHODS: tuple[Method, ...] = ("causaldiffae", "disdiffae", "diffae", "causalvae")
 
 
@@ -52,8 +51,7 @@ class Config:
         deviation: standard deviation of a latent variable around what its label says; None learns it.
         warmup: steps until the divergences count in full.
         labelled: share of the training rows whose labels are known.
-        experiments: share of the training rows that are pictures whose factors were set independently. Where an effect
-            has no noise of its own, nothing in other pictures tells it from its causes.
+        experiments: passes of a second training on pictures whose factors were set independently; see `experiments`.
         epochs, batch_size: of the training.
         lr, latent_lr, label_lr: learning rates of decoder and encoder, of the latent mechanisms, and of the means of
             latent variables given labels. The second is high, since at first an effect's own noise explains it, and its
@@ -80,7 +78,7 @@ class Config:
     deviation: float | None = 0.2
     warmup: int = 300
     labelled: float = 1.0
-    experiments: float = 0.0
+    experiments: int = 8
     epochs: int = 24
     batch_size: int = 32
     lr: float = 1e-3
@@ -176,58 +174,17 @@ def hide(rows: Mapping[str, Any], labels: Sequence[str], share: float, seed: int
             if name in labels else column for name, column in rows.items()}
 
 
-def experimental(scm: SCM, config: Config) -> SCM:
-    """The same model with one more cause of every effect: whether the row is from an experiment, which is seen.
+def experiments(config: Config) -> dict[str, Any]:
+    """Options for `scm.fit` that go on from a trained model, on pictures whose factors were set independently.
 
-    In an experiment all factors are set independently, so an effect has other noise there, and its causes play no part;
-    this variable is the regime of Dawid (2002), and Pearl's F (2009, section 3.2.2).
+    Where an effect has no noise of its own, nothing in other pictures tells a decoder which latent variable to draw it
+    from.
     """
-    from deepscm import Binary, Node
-    from deepscm.mechanisms import GumbelMax, LocationScale
+    from deepscm.training.experiments import Experiments
 
-    share = config.experiments
-    nodes = {EXPERIMENT: Node(Binary(), GumbelMax(probabilities=[1 - share, share]))}
-    for name, node in scm.nodes.items():
-        effect = bool(node.parents) and not node.observed
-        nodes[name] = Node(node.variable, LocationScale(config.hidden), [*node.parents, EXPERIMENT],
-                           observed=False) if effect else node
-    made = SCM(nodes)
-    made.recognition = scm.recognition.bind(made)
-    if scm.labels is not None:
-        made.labels = scm.labels.bind(made)
-    return made
-
-
-def mixed(
-    rows: Mapping[str, Any], share: float, draw: Callable[[int], Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Rows followed by experiments, which are then a share of all, and a column that says which they are.
-
-    Args:
-        rows: columns by name.
-        share: of the experiments.
-        draw: makes so many of them, with the same columns.
-
-    Example:
-        >>> rows = mixed({"x": [1.0, 2.0, 3.0]}, 0.25, lambda n: {"x": [0.0] * n})
-        >>> rows["x"].tolist(), rows["experiment"].tolist()
-        ([1.0, 2.0, 3.0, 0.0], [0, 0, 0, 1])
-    """
-    plain = len(next(iter(rows.values())))
-    count = round(plain * share / (1 - share))
-    both = dict(rows)
-    if count:
-        more = draw(count)
-        both = {name: np.concatenate([np.asarray(column), np.asarray(more[name])]) for name, column in rows.items()}
-    return both | {EXPERIMENT: (np.arange(plain + count) >= plain).astype(np.int64)}
-
-
-def evidence(scm: SCM, rows: Mapping[str, Any]) -> dict[str, Any]:
-    """What a query is given: the pictures, and that they are from no experiment unless the rows say so."""
-    seen = {"image": rows["image"]}
-    if EXPERIMENT in scm:
-        seen[EXPERIMENT] = rows.get(EXPERIMENT, np.zeros(len(rows["image"]), dtype=np.int64))
-    return seen
+    return {"nodes": ["image"], "objectives": [Experiments("image", lr=config.lr)], "epochs": config.experiments,
+            "batch_size": config.batch_size, "patience": None, "seed": config.seed, "schedule": config.schedule,
+            "ema": config.ema, "clip": 1.0}
 
 
 def moved(rows: Mapping[str, Any], labels: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -266,7 +223,7 @@ def evaluate(
     report: dict[str, Any] = {"factual (floor)": errors(rows["image"], rows)}
     worlds = moved(rows, labels)
     for (name, do), result in zip(worlds.items(), scm.counterfactual(
-            evidence(scm, rows), list(worlds.values()), seed=0, method="recognition"), strict=True):
+            {"image": rows["image"]}, list(worlds.values()), seed=0, method="recognition"), strict=True):
         true = truth(rows, do)
         apart = np.abs(np.asarray(result["image"]).clip(0, 255) - np.asarray(true["image"], dtype=np.float32))
         report[f"do({name})"] = {**errors(result["image"], true), "pixels, grey levels": float(apart.mean())}

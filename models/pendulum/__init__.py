@@ -5,7 +5,6 @@ deepscm train models.pendulum --variant causaldiffae --out runs/pendulum
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,7 @@ _SMALL = Config()
 _PAPER = Config(paper=True, size=96, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=400, lr=1e-4, ema=0.9999,
                 schedule=None, decoder=(32, 64, 128))
 _EPOCHS = {"disdiffae": 15, "diffae": 8, "causalvae": 60, "weak": 15}
-variants: dict[str, Config] = {
-    **representations.variants(_SMALL, _PAPER, _EPOCHS),
-    "causaldiffae-experiments": dataclasses.replace(_SMALL, experiments=0.5, epochs=14),
-}
+variants: dict[str, Config] = representations.variants(_SMALL, _PAPER, _EPOCHS)
 
 
 def build(config: Config = variants["causaldiffae"]) -> SCM:
@@ -39,24 +35,20 @@ def build(config: Config = variants["causaldiffae"]) -> SCM:
 
     units = {"angle": "pi/200", "light": "pi/200"}
     labels = {name: Real(low=LIMITS[name][0], high=LIMITS[name][1], unit=units.get(name)) for name in LABELS}
-    scm = representations.build(config, labels, GRAPH, Image(3, config.size, config.size, low=0, high=255))
-    return representations.experimental(scm, config) if config.experiments else scm
+    return representations.build(config, labels, GRAPH, Image(3, config.size, config.size, low=0, high=255))
 
 
 def data(config: Config = variants["causaldiffae"], root: str | Path | None = None) -> Parts:
     """Columns of the published 7,308 pictures.
 
     Args:
-        config: says their size, and of the training part how many labels are known and how many experiments are added.
+        config: says their size, and how many labels of the training part are known.
         root: unused; the pictures are drawn.
     """
     def read(part: Any) -> dict[str, Any]:
         from deepscm.data import pendulum
 
         rows = pendulum.load(part, size=config.size)
-        share = config.experiments if part == "train" else 0.0
-        if config.experiments:
-            rows = representations.mixed(rows, share, lambda n: pendulum.intervened(n, 1, size=config.size))
         return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
 
     return Parts(read)
@@ -65,6 +57,18 @@ def data(config: Config = variants["causaldiffae"], root: str | Path | None = No
 def settings(config: Config = variants["causaldiffae"]) -> dict[str, Any]:
     """Options for `scm.fit`."""
     return representations.settings(config, LABELS)
+
+
+def experiments(config: Config = variants["causaldiffae"]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows and options for `scm.fit` that go on from a trained model: the training part, and as many experiments."""
+    import numpy as np
+
+    from deepscm.data import pendulum
+
+    rows = pendulum.load("train", size=config.size)
+    wide = pendulum.intervened(len(rows["image"]), 1, size=config.size)
+    return ({name: np.concatenate([column, wide[name]]) for name, column in rows.items()},
+            representations.experiments(config))
 
 
 def truth(config: Config = variants["causaldiffae"]) -> Any:
