@@ -78,7 +78,7 @@ class Config:
     deviation: float | None = 0.2
     warmup: int = 300
     labelled: float = 1.0
-    experiments: int = 8
+    experiments: int = 10
     epochs: int = 24
     batch_size: int = 32
     lr: float = 1e-3
