@@ -97,7 +97,8 @@ def _scores(name: str, model: str, budget: Budget) -> Iterator[Row]:
 
 def effects(budget: Budget) -> None:
     """The poster's tables of effectiveness, and errors to the true counterfactual picture."""
-    table, pixels = [], []
+    table: list[Row] = []
+    pixels: list[Row] = []
     for name in budget.sets:
         for model in ("causaldiffae", *([EXPERIMENTS] if name == "pendulum" else []), "disdiffae", "causalvae"):
             def make(name: str = name, model: str = model) -> Any:
