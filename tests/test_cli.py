@@ -512,3 +512,8 @@ def test_labels_train_and_are_set_from_the_command_line(tmp_path, capsys):
     assert SCM.load("coded_run").labels.variables == {"size": Real(low=0, high=9)}
     assert run("counterfactual", "coded_run", "--do", "size=12") == 2
     assert "outside [0, 9]" in capsys.readouterr().err
+    asked = ["counterfactual", "coded_run", "--do", "size=4", "--rows", "0:3", "--out", "coded.csv"]
+    assert run(*asked, "--method", "recognition") == 0
+    assert "inferred: z_size" in capsys.readouterr().out
+    assert run(*asked, "--method", "guess") == 2
+    assert "one of auto, exact" in capsys.readouterr().err

@@ -19,6 +19,11 @@ _ROWS, _SHOWN = 4, 10
 Samples = Annotated[
     int | None, typer.Option("--num-samples", min=1, help="Draws of the unobserved noise for each row; all are shown.")
 ]
+Method = Annotated[
+    str | None,
+    typer.Option("--method", metavar="auto|exact|importance|recognition", rich_help_panel="Missing values",
+                 help="How they are inferred; recognition takes the trained network's word, as representations need."),
+]
 Particles = Annotated[
     int | None,
     typer.Option("--particles", min=1, rich_help_panel="Missing values", help="Draws that are weighted by fit."),
@@ -41,6 +46,7 @@ def counterfactual(
     column: options.Column = None,
     fit: options.Fit = "stretch",
     num_samples: Samples = None,
+    method: Method = None,
     particles: Particles = None,
     on_collapse: Collapse = None,
     out: options.Out = None,
@@ -72,7 +78,7 @@ def counterfactual(
     drawn = out is None or out.suffix.lower() in PICTURES
     factual, numbers = sources.evidence(opened, data, rows, part=part, image_column=image_column, column=column or (),
                                         fit=fit, default=_ROWS if drawn and not data else None)
-    inference = {"particles": particles, "on_collapse": on_collapse}
+    inference = {"method": method, "particles": particles, "on_collapse": on_collapse}
     results = opened.scm.counterfactual(factual, do=wanted, num_samples=num_samples, seed=seed,
                                         batch_size=max(1, min(len(numbers), 500) // (num_samples or 1)),
                                         **{name: value for name, value in inference.items() if value is not None})
