@@ -89,8 +89,7 @@ def budget(variant: str, folder: Path) -> str:
     """Epochs and parameters of a trained model, in words."""
     scm, notes = SCM.load(folder / variant), meta(folder / variant)
     count = sum(p.numel() for p in scm["image"].parameters())
-    tuned = notes.get("finetuned", 0)  # images; epochs of 54,000 in runs of earlier versions
-    more = f" + {tuned if tuned > 1000 else 54_000 * tuned:,} of fine-tuning" if tuned else ""
+    more = f" + {notes['finetuned']:,} of fine-tuning" if "finetuned" in notes else ""
     return f"54,000 images x {notes['config']['epochs']} epochs{more}, {count / 1e6:.2f} M parameters"
 
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deepscm import SCM, Image
+from deepscm.data.parts import Parts
 from deepscm.mechanisms import Mechanism
 from deepscm.variables import Variable
 
@@ -185,6 +186,15 @@ def experiments(config: Config) -> dict[str, Any]:
     return {"nodes": ["image"], "objectives": [Experiments("image", lr=config.lr)], "epochs": config.experiments,
             "batch_size": config.batch_size, "patience": None, "seed": config.seed, "schedule": config.schedule,
             "ema": config.ema, "clip": 1.0}
+
+
+def data(config: Config, labels: Sequence[str], load: Callable[[Any], Mapping[str, Any]]) -> Parts:
+    """The parts that `load` reads; of the training part only `config.labelled` keep their labels."""
+    def read(part: Any) -> dict[str, Any]:
+        rows = dict(load(part))
+        return hide(rows, labels, config.labelled, config.seed) if part == "train" else rows
+
+    return Parts(read)
 
 
 def moved(rows: Mapping[str, Any], labels: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,8 @@ from scipy import special
 
 from deepscm.data import worlds
 from deepscm.data.circuit_images import BUTTONS, LIGHTS, measure, render
-from deepscm.errors import DataError, SupportError
+from deepscm.data.parts import require
+from deepscm.errors import SupportError
 
 __all__ = [
     "BUTTONS", "FACTORS", "LIMITS", "PARENTS", "RANGES", "SCALES", "intervened", "light_of", "load", "log_prob",
@@ -175,8 +176,7 @@ def load(
     Raises:
         DataError: an unknown part.
     """
-    if part not in _SPLIT:
-        raise DataError(f"part={part!r} came; train, validation or test is expected.")
+    require(part)
     return sample(_SPLIT[part][:rows], seed, size=size)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscm.data import crops, source, subjects
+from deepscm.data.parts import require
 from deepscm.errors import DataError, FormatError, NotFoundError
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def table(
         raise DataError(f"which={which!r} came; volumes or ventricles is expected.")
     frame = _volumes(place) if which == "volumes" else _calibrated(_indices(place), _volumes(place))
     if part is not None:
-        if part not in subjects.PARTS:
-            raise DataError(f"part={part!r} came; train, validation or test is expected.")
+        require(part)
         frame = frame[frame.index.isin(parts(root)[part])]
     return {"subject": frame.index.to_numpy(np.int64), **_columns(frame)}
 
@@ -139,8 +139,7 @@ def load(
         FormatError: a damaged file.
         DataError: a person without covariates, an unknown part.
     """
-    if part not in subjects.PARTS:
-        raise DataError(f"part={part!r} came; train, validation or test is expected.")
+    require(part)
     place = folder(root)
     archive, known = _archive(place), _volumes(place)
     chosen = np.flatnonzero(np.isin(archive["subject"], parts(root)[part]))

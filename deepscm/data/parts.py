@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from deepscm.errors import DataError
+
 NAMES = ("train", "validation", "test")
+
+
+def require(part: Any) -> None:
+    """Raise unless `part` is one of `NAMES`.
+
+    Raises:
+        DataError: it is not.
+    """
+    if part not in NAMES:
+        raise DataError(f"part={part!r} came; train, validation or test is expected.")
 
 
 class Parts(Mapping[str, dict[str, Any]]):

@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscm.data import worlds
+from deepscm.data.parts import require
 from deepscm.data.pendulum_images import GROUND, PIVOT, UNIT, measure, render, slant
-from deepscm.errors import DataError, SupportError
+from deepscm.errors import SupportError
 
 __all__ = [
     "FACTORS", "LIMITS", "PARENTS", "RANGES", "SCALES", "intervened", "length_of", "load", "measure", "position_of",
@@ -138,6 +139,7 @@ def load(
         >>> sorted(load("test", size=16, rows=100))
         ['angle', 'image', 'length', 'light', 'position']
     """
+    require(part)
     angle, light = (axis.ravel() for axis in np.meshgrid(
         np.arange(-40, 44), [light for light in range(60, 148) if light != 100], indexing="ij"
     ))
@@ -145,8 +147,6 @@ def load(
     test = (order % 4 == 0) & (order > 0)  # the published loop saves its 5th, 9th, 13th, ... picture as a test picture
     train = order[~test]
     parts = {"train": train[548:], "validation": train[:548], "test": order[test]}
-    if part not in parts:
-        raise DataError(f"part={part!r} came; train, validation or test is expected.")
     chosen = parts[part][:rows]
     causes = {"angle": angle[chosen].astype(np.float32), "light": light[chosen].astype(np.float32)}
     return _pictured(_with_shadow(causes), size)

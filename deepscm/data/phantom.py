@@ -21,6 +21,7 @@ from scipy import special
 from deepscm.data import ageing
 from deepscm.data.ageing import age_of, brain_of, log_prob, noise_of, optimum, ventricle_of
 from deepscm.data.anatomy import PARTS, horn_area, outline_area, render
+from deepscm.data.parts import require
 from deepscm.data.truth import new_value
 from deepscm.data.volumetry import measure_brain, measure_ventricle
 from deepscm.errors import DataError, InterventionError, SupportError
@@ -91,8 +92,7 @@ def load(
     Raises:
         DataError: an unknown part.
     """
-    if part not in _SPLIT:
-        raise DataError(f"part={part!r} came; train, validation or test is expected.")
+    require(part)
     return sample(_SPLIT[part][:rows], seed, size=size)
 
 

@@ -44,13 +44,9 @@ def data(config: Config = variants["causaldiffae"], root: str | Path | None = No
         config: its `size` is that of the pictures.
         root: unused; the pictures are drawn.
     """
-    def read(part: Any) -> dict[str, Any]:
-        from deepscm.data import circuit
+    from deepscm.data import circuit
 
-        rows = circuit.load(part, size=config.size)
-        return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
-
-    return Parts(read)
+    return representations.data(config, LABELS, lambda part: circuit.load(part, size=config.size))
 
 
 def settings(config: Config = variants["causaldiffae"]) -> dict[str, Any]:

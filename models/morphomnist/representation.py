@@ -40,12 +40,7 @@ def build(config: Config = variants["causaldiffae"]) -> SCM:
 def data(config: Config = variants["causaldiffae"], root: str | Path | None = None) -> Parts:
     """Columns as `models.morphomnist.data` has them; of the training part only `config.labelled` have labels."""
     parts = morphomnist.data(morphomnist.variants["full"], root)
-
-    def read(part: Any) -> dict[str, Any]:
-        rows = parts[part]
-        return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
-
-    return Parts(read)
+    return representations.data(config, LABELS, parts.__getitem__)
 
 
 def settings(config: Config = variants["causaldiffae"]) -> dict[str, Any]:

@@ -45,13 +45,9 @@ def data(config: Config = variants["causaldiffae"], root: str | Path | None = No
         config: says their size, and how many labels of the training part are known.
         root: unused; the pictures are drawn.
     """
-    def read(part: Any) -> dict[str, Any]:
-        from deepscm.data import pendulum
+    from deepscm.data import pendulum
 
-        rows = pendulum.load(part, size=config.size)
-        return representations.hide(rows, LABELS, config.labelled, config.seed) if part == "train" else rows
-
-    return Parts(read)
+    return representations.data(config, LABELS, lambda part: pendulum.load(part, size=config.size))
 
 
 def settings(config: Config = variants["causaldiffae"]) -> dict[str, Any]:
