@@ -13,11 +13,12 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscm import SCM, Binary, Categorical, Do, Image, Node, Real, Shift
-from deepscm.cli import configuration, modules, runs, sources, tables, worlds
+from deepscm.cli import configuration, events, modules, runs, sources, tables, worlds
 from deepscm.cli.__main__ import main
 from deepscm.cli.evaluate import measure
 from deepscm.cli.model import load_model
@@ -147,6 +148,33 @@ def test_lists_make_combinations_and_worlds_are_added():
 def test_actions_that_cannot_be_understood(do, world, part):
     with pytest.raises(InterventionError, match=part.replace(".", r"\.")):
         worlds.parse_worlds(do, world, VARIABLES)
+
+
+@pytest.mark.parametrize(("texts", "event", "words"), [
+    (["sex=male"], {"sex": [1]}, "given sex = male"), (["k=3,0", "b=no"], {"k": [3, 0], "b": [0]}, None),
+    (["odd=a,b"], {"odd": [1]}, "given odd = a,b"),
+    (["x=-3:−1.5"], {"x": events.Within(-3, -1.5)}, "given −3 ≤ x ≤ −1.5"),
+    (["x=2:"], {"x": events.Within(low=2)}, "given x ≥ 2"), (["x=:2"], {"x": events.Within(high=2)}, "given x ≤ 2"),
+    ([], {}, ""),
+])
+def test_events(texts, event, words):
+    found = events.parse_event(texts, VARIABLES)
+    assert found == event
+    assert words is None or events.title(found, VARIABLES) == words
+
+
+def test_ranges_include_their_ends():
+    assert events.Within(1, 2)(torch.tensor([0.9, 1.0, 2.0, 2.1])).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("texts", "part"), [
+    (["x"], "low:high"), (["y=1"], "x, v, k"), (["x=1"], "probability zero"), (["x=a:2"], "a number"),
+    (["x=3:2"], "lower end first"), (["x=:"], "a range"), (["k=4"], "0..3"), (["v=[1,2]"], "scm.sample"),
+    (["image=1"], "scm.sample"), (["b=0", "b=1"], "twice"),
+])
+def test_events_that_cannot_be_understood(texts, part):
+    with pytest.raises(InterventionError, match="--given.*" + part.replace(".", r"\.")):
+        events.parse_event(texts, VARIABLES)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -373,6 +401,14 @@ def test_a_run_from_training_to_report(tmp_path, capsys):
 
     assert run("sample", "runs/a", "-n", "5", "--do", "x=1,2", "--out", "rows.csv") == 0
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 11
+    capsys.readouterr()
+    assert run("sample", "runs/a", "-n", "50", "--given", "x=1:", "--out", "above.csv") == 0
+    assert "observed given x ≥ 1" in capsys.readouterr().out
+    above = [float(line.split(",")[1]) for line in (tmp_path / "above.csv").read_text().splitlines()[1:]]
+    assert len(above) == 50
+    assert min(above) >= 1
+    assert run("sample", "runs/a", "--do", "x=2", "--given", "x=3:4", "--budget", "2000") == 2
+    assert "never held in 2,000 rows under do(x)" in capsys.readouterr().err
     assert run("sample", "runs/a", "-n", "40", "--out", "rows.png") == 0
     assert run("sample", "runs/a", "-n", "3", "--out", "rows.npz") == 0
     assert np.load(tmp_path / "rows.npz")["x"].shape == (3,)

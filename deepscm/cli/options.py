@@ -57,6 +57,12 @@ Worlds = Annotated[
     typer.Option("--world", metavar="X=..,Y=..", rich_help_panel=_WORLDS,
                  help="One more world with several actions, such as thickness=+1,digit=3. Repeat for more worlds."),
 ]
+Given = Annotated[
+    list[str] | None,
+    typer.Option("--given", metavar="X=VALUE", rich_help_panel=_WORLDS,
+                 help="Only rows in which this holds, by rejection: bald=1, digit=3,4 (either), age=20:30. Repeat for "
+                      "more variables."),
+]
 OutOfSupport = Annotated[
     str,
     typer.Option("--out-of-support", metavar="raise|clip|nan", rich_help_panel=_WORLDS,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".pdf", ".svg")
 _SHOWN = 10
 Count = Annotated[int, typer.Option("-n", "--number", min=1, help="How many rows.")]
+Budget = Annotated[int, typer.Option("--budget", min=1, help="With --given: most rows that are tried.")]
 
 
 def sample(
@@ -24,6 +25,8 @@ def sample(
     n: Count = 8,
     do: options.Actions = None,
     world: options.Worlds = None,
+    given: options.Given = None,
+    budget: Budget = 1_000_000,
     out: options.Out = None,
     seed: options.Seed = 0,
     variant: options.Variant = None,
@@ -31,22 +34,26 @@ def sample(
     out_of_support: options.OutOfSupport = "raise",
     device: options.Device = "cpu",
 ) -> None:
-    """Draw rows: what the model would observe, or what it would observe after --do.
+    """Draw rows: what the model would observe, or what it would observe after --do; with --given only such as meet it.
 
     deepscm sample runs/full -n 16 --out samples.png
 
     deepscm sample runs/full -n 1000 --do thickness=+1 --out thicker.csv
+
+    deepscm sample runs/full --do thickness=4 --given digit=3
     """
-    from deepscm.cli import worlds
+    from deepscm.cli import events, worlds
     from deepscm.cli.runs import open_target
 
     check_out(out)
     opened = open_target(target, model=model, variant=variant, device=device)
     variables = opened.scm.settable
     wanted = worlds.parse_worlds(do or (), world or (), variables, out_of_support)  # type: ignore[arg-type]
-    asked = wanted or [{}]
-    titles = [worlds.title(w, variables) if w else "observed" for w in asked]
-    results = [result.numpy() for result in opened.scm.sample(n, do=asked, seed=seed, batch_size=min(n, 1000))]
+    asked, event = wanted or [{}], events.parse_event(given or (), opened.scm.variables)
+    held = events.title(event, opened.scm.variables)
+    titles = [f"{worlds.title(w, variables) if w else 'observed'} {held}".strip() for w in asked]
+    drawn = opened.scm.sample(n, do=asked, given=event or None, budget=budget, seed=seed, batch_size=min(n, 1000))
+    results = [result.numpy() for result in drawn]
     _print(opened, titles, results)
     path = out or (Path("samples.png") if image_of(opened, results[0]) else None)
     if path is not None:

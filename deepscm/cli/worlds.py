@@ -101,23 +101,33 @@ def _actions(text: str, variables: Mapping[str, Variable], policy: OutOfSupport)
                                 "scm.counterfactual in Python.")
     named = isinstance(variable, Categorical) and rest in (variable.names or ())
     values = [rest] if named else _split(rest, re.compile(","))
-    return [(name, _action(value, variable, text, policy)) for value in values]
+    return [(name, _action(value, variable, f"--do {text}", policy)) for value in values]
 
 
 def _action(text: str, variable: Variable, where: str, policy: OutOfSupport) -> Intervention:
     explicit = _EXPLICIT.fullmatch(text)
     if explicit or text.startswith("="):
-        return Do(_value(explicit[1] if explicit else text[1:], variable, where), out_of_support=policy)
+        return Do(read(explicit[1] if explicit else text[1:], variable, where), out_of_support=policy)
     names = variable.names or () if isinstance(variable, Categorical) else ()
     if text[:1] in "+-" and text not in names:
         if isinstance(variable, Categorical):
-            raise InterventionError(f"--do {where}: categories have no order to shift along; name the category: "
+            raise InterventionError(f"{where}: categories have no order to shift along; name the category: "
                                     f"{_categories(variable)}.")
-        return Shift(_number(text, where), out_of_support=policy)
-    return Do(_value(text, variable, where), out_of_support=policy)
+        return Shift(number(text, where), out_of_support=policy)
+    return Do(read(text, variable, where), out_of_support=policy)
 
 
-def _value(text: str, variable: Variable, where: str) -> Any:
+def read(text: str, variable: Variable, where: str) -> Any:
+    """A value of a variable: a number, numbers in brackets, a category by name or number.
+
+    Args:
+        text: what came.
+        variable: whose value it is.
+        where: how errors begin, such as "--do x=abc".
+
+    Raises:
+        InterventionError: text that is no value of the variable.
+    """
     text = text.strip()
     if isinstance(variable, Categorical):
         return _category(text, variable, where)
@@ -125,11 +135,11 @@ def _value(text: str, variable: Variable, where: str) -> Any:
         items = _split(text.strip("[]"), re.compile(","))
         if not text.startswith("[") or len(items) != variable.shape[0]:
             raise InterventionError(
-                f"--do {where}: a vector of {variable.shape[0]} numbers in brackets is expected, such "
+                f"{where}: a vector of {variable.shape[0]} numbers in brackets is expected, such "
                 f"as [{','.join('0' * variable.shape[0])}]."
             )
-        return [_number(item, where) for item in items]
-    return _number(text, where)
+        return [number(item, where) for item in items]
+    return number(text, where)
 
 
 def _category(text: str, variable: Categorical, where: str) -> int:
@@ -139,21 +149,22 @@ def _category(text: str, variable: Categorical, where: str) -> int:
         return _TRUTH[text.lower()]
     if text.isdecimal() and int(text) < variable.size:
         return int(text)
-    raise InterventionError(f"--do {where}: unknown category {text!r}; one of {_categories(variable)} is expected.")
+    raise InterventionError(f"{where}: unknown category {text!r}; one of {_categories(variable)} is expected.")
 
 
 def _categories(variable: Categorical) -> str:
     return ", ".join(variable.names) if variable.names is not None else f"0..{variable.size - 1}"
 
 
-def _number(text: str, where: str) -> float:
+def number(text: str, where: str) -> float:
+    """A finite number; errors as for `read`."""
     try:
-        number = float(text)
+        made = float(text)
     except ValueError:
-        raise InterventionError(f"--do {where}: {text!r} came; a number is expected.") from None
-    if not math.isfinite(number):
-        raise InterventionError(f"--do {where}: {text} came; a finite number is expected.")
-    return number
+        raise InterventionError(f"{where}: {text!r} came; a number is expected.") from None
+    if not math.isfinite(made):
+        raise InterventionError(f"{where}: {text} came; a finite number is expected.")
+    return made
 
 
 def _split(text: str, separator: re.Pattern[str]) -> list[str]:
