@@ -1,7 +1,7 @@
 """The language of `--given`: what must hold of the rows that are drawn.
 
-`sex=female` asks for a category, `digit=3,4` for either of two; `age=20:30` for a number in a range, both ends included,
-and `age=65:` for one without an upper end. Several `--given` must hold at once.
+`sex=female` asks for a category, `digit=3,4` for either of two; `age=20:30` for a number in a range, both ends
+included, and `age=65:` for one without an upper end. Several `--given` must hold at once.
 """
 
 from __future__ import annotations
