@@ -23,6 +23,7 @@ _HOMES = {
     "graphs": ("causal_graph",),
     "images": ("conditional_grid", "conditional_samples", "reconstruction_grid", "sample_grid"),
     "paths": ("trajectories",),
+    "rungs": ("image_rows", "repeated_samples", "rung_samples", "sweep_grid", "sweep_samples"),
     "style": ("label", "save"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     from deepscm.plots.images import reconstruction_grid as reconstruction_grid
     from deepscm.plots.images import sample_grid as sample_grid
     from deepscm.plots.paths import trajectories as trajectories
+    from deepscm.plots.rungs import image_rows as image_rows
+    from deepscm.plots.rungs import repeated_samples as repeated_samples
+    from deepscm.plots.rungs import rung_samples as rung_samples
+    from deepscm.plots.rungs import sweep_grid as sweep_grid
+    from deepscm.plots.rungs import sweep_samples as sweep_samples
     from deepscm.plots.style import label as label
     from deepscm.plots.style import save as save
 
