@@ -55,3 +55,22 @@ def gradient_penalty(
     between = torch.lerp(real.detach(), fake.detach(), share).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (slope.norm(dim=1) - 1).square().mean()
+
+
+def squared_slope(scores: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """Mean `|grad D(x)|^2` over rows, at the inputs that scores were computed from (R1; Mescheder et al., 2018).
+
+    Args:
+        scores: `(N,)` or `(N, 1)`.
+        inputs: `(N, ...)` each, with gradients; their slopes are added up.
+
+    Returns:
+        A scalar, differentiable in the discriminator's parameters.
+
+    Example:
+        >>> x = torch.ones(4, 2, requires_grad=True)
+        >>> squared_slope((3 * x).sum(1), [x]).item()
+        18.0
+    """
+    slopes = torch.autograd.grad(scores.sum(), list(inputs), create_graph=True)
+    return torch.stack([slope.square().flatten(1).sum(1) for slope in slopes]).sum(0).mean()

@@ -1,4 +1,7 @@
-"""Architectures of the benchmark paper (Melistas et al., "Benchmarking counterfactual image generation"), Appendix A.
+"""Architectures as papers and their code have them.
+
+Tables 7 to 16 are those of the benchmark paper (Melistas et al., "Benchmarking counterfactual image generation"),
+Appendix A; the others those of CausalGAN and CausalBEGAN (Kocaoglu et al., 2017; their released code), at any size.
 
 Every table is a function of what it must fit: the image's channels or the latent dimensions. Where a table cannot be
 built as it is printed, the smallest change that makes it work is named at the table.
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from deepscm.errors import MechanismError
 from deepscm.nn.stack import Conv, Dense, Fold, Layer
 
 Table = Sequence[Layer]
@@ -121,3 +125,56 @@ def table_16_xz() -> Table:
 def _judges(width: int) -> Table:
     # Dropout of the one logit, which is printed too, would only silence a fifth of the rows.
     return [_JUDGE(width, 1, dropout=0.2), _JUDGE(width, 1, dropout=0.2), Conv(1, 1, activation=None)]
+
+
+# -- CausalGAN: DCGAN, whose 5x5 convolutions of stride 2 halve or double. CausalBEGAN: 3x3 convolutions with ELU ------
+
+
+def causalgan_generator(channels: int = 3, size: int = 64, width: int = 64) -> Table:
+    """Generator of CausalGAN: a linear layer to 4x4, then doublings that halve the width down to `width`."""
+    scales = _doublings(size, 4)
+    up = partial(Conv, kernel=5, stride=2, padding=2, extra=1, transposed=True)
+    return [Dense(width * 2 ** (scales - 1) * 16, norm=True), Fold(4, 4),
+            *(up(width * 2**k, norm=True) for k in reversed(range(scales - 1))), up(channels, activation="tanh")]
+
+
+def causalgan_trunk(size: int = 64, width: int = 64) -> Table:
+    """What discriminator, Labeler and Anti-Labeler of CausalGAN have in front of their own last linear layer.
+
+    Without the minibatch features that the released code appends to its discriminator's second layer.
+    """
+    down = partial(_LEAKY, kernel=5, stride=2, padding=2)
+    return [down(width * 2**k, norm=k > 0) for k in range(_doublings(size, 4))]
+
+
+def causalbegan_generator(channels: int = 3, size: int = 64, width: int = 128) -> Table:
+    """Generator of CausalBEGAN, and its discriminator's decoder: a linear layer to 8x8, then nearest-neighbour steps.
+
+    The last row has a tanh, where the released code has none and clips.
+    """
+    blocks = _doublings(size, 8) + 1
+    pairs = [Conv(width, 3, 1, 1, upsample=2 if k % 2 == 0 < k else 1, activation="elu") for k in range(2 * blocks)]
+    return [Dense(64 * width, activation=None), Fold(8, 8), *pairs, Conv(channels, 3, 1, 1, activation="tanh")]
+
+
+def causalbegan_trunk(size: int = 64, width: int = 128) -> Table:
+    """Encoder of CausalBEGAN's discriminator, and its Labeler, in front of the linear layer to the code or labels."""
+    conv, last = partial(Conv, kernel=3, padding=1, activation="elu"), _doublings(size, 8)
+    rows = [conv(width)]
+    for k in range(last + 1):
+        rows += [conv(width * (k + 1)), conv(width * (k + 1)), *([conv(width * (k + 1), stride=2)] if k < last else [])]
+    return rows
+
+
+def causalbegan_autoencoder(channels: int = 3, size: int = 64, width: int = 128, code: int = 64) -> Table:
+    """Discriminator of CausalBEGAN, from an image to its reconstruction through `code` numbers."""
+    bottleneck = Dense(code, activation=None)
+    return [*causalbegan_trunk(size, width), bottleneck, *causalbegan_generator(channels, size, width)]
+
+
+def _doublings(size: int, smallest: int) -> int:
+    """How often `smallest` is doubled to reach `size`."""
+    times = (size // smallest).bit_length() - 1
+    if size < 8 or smallest * 2**times != size:
+        raise MechanismError(f"size={size} came; a power of two, at least 8, is expected.")
+    return times

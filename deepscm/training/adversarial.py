@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from deepscm.errors import TrainingError
 from deepscm.mechanisms.gan import GAN
 from deepscm.metrics import RandomFeatures
+from deepscm.nn.critic import squared_slope
 from deepscm.nn.discriminator import Discriminator, Verdict
 from deepscm.training.embeddings import Embed, apart, energy
 from deepscm.training.objectives import Batch, Losses, Objective
@@ -32,7 +33,12 @@ class Encoded(Objective):
         embed: from images in their units, `(N, C, H, W)`, to embeddings `(N, D)`: the last layers of predictors, as in
             the benchmark paper, A.4. By default a fixed random network, `deepscm.metrics.RandomFeatures`.
         name: in the logs.
+
+    Attributes:
+        encodes: whether it needs the mechanism's encoder.
     """
+
+    encodes: ClassVar[bool] = True
 
     def __init__(self, node: str, embed: Embed | None = None, name: str | None = None) -> None:
         super().__init__([node], name)
@@ -44,6 +50,9 @@ class Encoded(Objective):
         if not isinstance(self.scm[self.node], GAN):
             raise TrainingError(f"{self.node}: {type(self.scm[self.node]).__name__} came; {type(self).__name__} trains "
                                 "the mechanism GAN.")
+        if self.encodes and self.mechanism.abduction == "none":
+            raise TrainingError(f"{self.node}: a GAN without an encoder came, which {type(self).__name__} needs; leave "
+                                "encoder=False out, or train the mere generator by CausalGAN or CausalBEGAN.")
         if self._embed[0] is None:
             image = cast(Image, self.mechanism.variable)
             self._embed = (RandomFeatures(image.shape[0], low=image.low, high=image.high, size=32, grid=4),)
@@ -172,9 +181,7 @@ class Adversarial(Encoded):
         of_real, of_fake = self.discriminator(real, code, features), self.discriminator(fake, z, features)
         losses = {f"{self.name}.discriminator": (softplus(-of_real) + softplus(of_fake)).mean()}
         if self.penalty:
-            slopes = torch.autograd.grad(of_real.sum(), [real, code], create_graph=True)
-            square = sum(slope.square().flatten(1).sum(1) for slope in slopes)
-            losses[f"{self.name}.penalty"] = 0.5 * self.penalty * cast(Tensor, square).mean()
+            losses[f"{self.name}.penalty"] = 0.5 * self.penalty * squared_slope(of_real, [real, code])
         return losses
 
     def _watch(self, loss: Tensor) -> None:
