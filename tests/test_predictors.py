@@ -413,6 +413,24 @@ def test_augmented_rows_keep_their_labels_in_any_number_of_processes() -> None:
             assert torch.equal(batch["x"][rank::2], parts[rank][number]["x"])
 
 
+def test_an_epoch_of_some_rows_draws_them_afresh() -> None:
+    """Without balance no row comes twice in an epoch; over many epochs all come equally often."""
+    table = Table({"y": torch.arange(50)})
+    batches = Batches(table, 8, 3, rows=20)
+    assert len(batches) == len(list(batches)) == 3
+    counts = torch.zeros(50)
+    for batches.epoch in range(200):
+        drawn = torch.cat([batch["y"] for batch in batches])
+        assert len(drawn) == len(drawn.unique()) == 20
+        counts += torch.bincount(drawn, minlength=50)
+    assert (counts / 200 - 0.4).abs().max() < 4.5 * (0.24 / 200) ** 0.5
+    assert len(Batches(table, 8, 3, rows=70)) == 7
+    weighted = Batches(table, 8, 3, weights=torch.full((50,), 0.02), rows=70)
+    assert sum(len(batch["y"]) for batch in weighted) == 70
+    with pytest.raises(TrainingError, match="at least one row"):
+        Sampled({}, rows=0)
+
+
 def test_a_share_can_be_held_out_of_sampled_rows() -> None:
     predictors = untrained()
     histories = fit_predictors(predictors, bars(100), 0.2, balance=True, augment=Augment(shift=1), epochs=1)

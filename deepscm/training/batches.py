@@ -79,14 +79,16 @@ class Batches:
         seed: of the order; None for the table's own order, as validation has it.
         weights: probability of each row, `(N,)`; rows are then drawn with replacement.
         augment: changes of the image columns named in `images`.
+        rows: of an epoch, drawn at random where they are fewer than all; all by default.
     """
 
     def __init__(
         self, table: Table, size: int, seed: int | None = None, weights: Tensor | None = None,
-        augment: Augment | None = None, images: Sequence[str] = (),
+        augment: Augment | None = None, images: Sequence[str] = (), rows: int | None = None,
     ) -> None:
         self.table, self.size, self.seed, self.epoch = table, size, seed, 0
         self.weights, self.augment, self.images = weights, augment, tuple(images)
+        self.rows = len(table) if rows is None or (weights is None and rows > len(table)) else rows
         self.rank, self.processes = 0, 1
 
     def share(self, rank: int, processes: int) -> None:
@@ -94,14 +96,14 @@ class Batches:
         self.rank, self.processes = rank, processes
 
     def __len__(self) -> int:
-        return -(-len(self.table) // self.size)
+        return -(-self.rows // self.size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = torch.arange(len(self.table))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
-            order = (torch.randperm(len(self.table), generator=generator) if self.weights is None else
-                     torch.multinomial(self.weights, len(self.table), replacement=True, generator=generator))
+            order = (torch.randperm(len(self.table), generator=generator)[: self.rows] if self.weights is None else
+                     torch.multinomial(self.weights, self.rows, replacement=True, generator=generator))
         changes = torch.Generator().manual_seed(derive(self.seed, "augment", self.epoch))
         for batch in order.tensor_split(len(self)):
             # A batch with fewer rows than processes is given to all: none may stay without work.
@@ -204,7 +206,7 @@ def _sampled(data: Sampled, scm: SCM, names: set[str], size: int, seed: int, whe
                         "a DataFrame is expected. A DataLoader brings its own sampler.")
     table = data.data if isinstance(data.data, Table) else Table.of(data.data, scm, names, where)
     images = [name for name in table.columns if name in scm and isinstance(scm.variables[name], Image)]
-    return Batches(table, size, seed, data.weights(table.columns, where), data.augment, images)
+    return Batches(table, size, seed, data.weights(table.columns, where), data.augment, images, data.rows)
 
 
 class Dealt:

@@ -65,11 +65,21 @@ class Sampled:
         balance: a discrete column whose categories shall be equally likely in every batch. Rows are then drawn with
             replacement, as many an epoch as there are.
         augment: changes of all images.
+        rows: how many rows an epoch has, drawn afresh for each: a long pass through the data is then validated several
+            times on its way. All by default.
+
+    Raises:
+        TrainingError: `rows` below one.
     """
 
     data: Any
     balance: str | None = None
     augment: Augment | None = None
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and self.rows < 1:
+            raise TrainingError(f"rows={self.rows} came; at least one row an epoch, or None for all, is expected.")
 
     def weights(self, columns: Mapping[str, Tensor], where: str) -> Tensor | None:
         """Probability of each row `(N,)`; None where nothing is balanced.
