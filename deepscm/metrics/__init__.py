@@ -31,6 +31,8 @@ from deepscm.metrics.minimality import Bins as Bins
 from deepscm.metrics.minimality import cld as cld
 from deepscm.metrics.minimality import kl as kl
 from deepscm.metrics.minimality import kl_matrix as kl_matrix
+from deepscm.metrics.mmd import median_distance as median_distance
+from deepscm.metrics.mmd import rbf_mmd as rbf_mmd
 from deepscm.metrics.perceptual import Perceptual as Perceptual
 from deepscm.metrics.perceptual import lpips as lpips
 from deepscm.metrics.realism import Moments as Moments

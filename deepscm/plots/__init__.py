@@ -23,6 +23,7 @@ _HOMES = {
     "graphs": ("causal_graph",),
     "images": ("conditional_grid", "conditional_samples", "reconstruction_grid", "sample_grid"),
     "paths": ("trajectories",),
+    "probing": ("Probe", "distance_curves", "effect_matrix", "labelled_points", "latent_walks", "probes"),
     "rungs": ("image_rows", "repeated_samples", "rung_samples", "sweep_grid", "sweep_samples"),
     "style": ("label", "save"),
 }
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     from deepscm.plots.images import reconstruction_grid as reconstruction_grid
     from deepscm.plots.images import sample_grid as sample_grid
     from deepscm.plots.paths import trajectories as trajectories
+    from deepscm.plots.probing import Probe as Probe
+    from deepscm.plots.probing import distance_curves as distance_curves
+    from deepscm.plots.probing import effect_matrix as effect_matrix
+    from deepscm.plots.probing import labelled_points as labelled_points
+    from deepscm.plots.probing import latent_walks as latent_walks
+    from deepscm.plots.probing import probes as probes
     from deepscm.plots.rungs import image_rows as image_rows
     from deepscm.plots.rungs import repeated_samples as repeated_samples
     from deepscm.plots.rungs import rung_samples as rung_samples

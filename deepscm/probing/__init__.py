@@ -1,22 +1,24 @@
 """CAGE: what a latent-variable generator does to one attribute when another is moved in its latent space.
 
-A generator `x = G(z)` is given (any: a flow, an autoencoder, a GAN, a diffusion model), and labels of two or more binary
-attributes. A linear classifier of each attribute is fitted to latents; moving `z` by `alpha` along the unit normal of
-one classifier, and looking at the other attribute before and after, gives generative effects (GITE, GATE); the
-difference of the two directions' sizes, `delta tau`, is the method's score of causal direction.
+A generator `x = G(z)` is given (any: a flow, an autoencoder, a GAN, a diffusion model), and labels of two or more
+binary attributes. A linear classifier of each attribute is fitted to latents; moving `z` by `alpha` along the unit
+normal of one classifier, and looking at the other attribute before and after, gives generative effects (GITE, GATE);
+the difference of the two directions' sizes, `delta tau`, is the method's score of causal direction.
 
-**What may be claimed.** A GATE that both nulls reject says that the two attributes share latent directions: it is a test
-of association within the generator. `delta tau` is less than it seems. For latent classifiers and an isotropic prior
-both directions share one cosine, so
+**What may be claimed.** A GATE that both nulls reject says that the two attributes share latent directions: it is a
+test of association within the generator. `delta tau` is less than it seems. For latent classifiers both directions
+share one cosine, so for small alpha
 
-    delta tau ~ alpha |cos| (|w_e| E[s'(w_e z + b_e)] - |w_c| E[s'(w_c z + b_c)])
+    delta tau = alpha |cos| (|w_e| E[s'(w_e z + b_e)] - |w_c| E[s'(w_c z + b_c)])
 
-and its sign says which of the two classifiers is sharper, or whose attribute is nearer to one half, and nothing about the
-generator's mechanism. `predicted` stands beside every `delta tau` for that reason. Nulls do not help: random directions
-and permuted labels test whether there is an association, not which way it points. Classifiers of the decoded images
-(`judges`) are not bound to one cosine; but they have a sharpness and a prevalence too. What holds at best is "the
-generator moves e along with c more than c along with e", not "c causes e" in the data; `check` says when even that should
-not be believed.
+under any prior, and under a normal prior two sharpnesses, two biases and the cosine determine it for every alpha
+(`gaussian`). Its sign says which of the two classifiers is the sharper, or whose attribute is nearer to one half, and
+nothing about the generator's mechanism: with equal norms, prevalences of .42 and .04 give a sign by themselves. So both
+predictions stand beside every `delta tau`. Nulls do not help: random directions and permuted labels test whether there
+is an association, not which way it points. Classifiers of decoded values (`judges`) are not bound to one cosine; but
+they have a sharpness and a prevalence too. What holds at best is "the generator moves e along with c more than c along
+with e", not "c causes e" in the data; `check`, and the reasons beside each direction, say when even that should not be
+believed.
 
 Example:
     >>> import torch
@@ -32,7 +34,6 @@ Example:
 from deepscm.probing.assumptions import Check as Check
 from deepscm.probing.assumptions import check as check
 from deepscm.probing.classifiers import Classifier as Classifier
-from deepscm.probing.classifiers import Linear as Linear
 from deepscm.probing.classifiers import Quality as Quality
 from deepscm.probing.classifiers import fit as fit
 from deepscm.probing.distances import distances as distances
@@ -42,12 +43,13 @@ from deepscm.probing.effects import gate as gate
 from deepscm.probing.effects import gite as gite
 from deepscm.probing.effects import judged as judged
 from deepscm.probing.effects import moved as moved
+from deepscm.probing.flows import Flow as Flow
 from deepscm.probing.generators import Decoder as Decoder
-from deepscm.probing.generators import Flow as Flow
 from deepscm.probing.generators import LatentGenerator as LatentGenerator
 from deepscm.probing.generators import decoded as decoded
 from deepscm.probing.generators import encoded as encoded
 from deepscm.probing.labels import label as label
+from deepscm.probing.linear import Linear as Linear
 from deepscm.probing.matrix import Matrix as Matrix
 from deepscm.probing.model import ModelLatents as ModelLatents
 from deepscm.probing.model import of as of

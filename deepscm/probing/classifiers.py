@@ -1,56 +1,38 @@
-"""Linear probabilistic classifiers of attributes on latents, and how good they are on rows they have not seen."""
+"""A linear classifier of each attribute on latents, and how good it is on rows that it has not seen."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from deepscm.metrics import Estimate
+from deepscm.errors import DataError
+from deepscm.metrics import Estimate, mean
+from deepscm.metrics.arrays import real, table
+from deepscm.probing.linear import Linear
+from deepscm.probing.logistic import logistic
 
-
-@dataclasses.dataclass(frozen=True)
-class Linear:
-    """`phi(z) = sigmoid(w z + b)`, one or R of them at once, float64.
-
-    Attributes:
-        weight: `(R, L)`.
-        bias: `(R,)`.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def logit(self, z: Tensor) -> Tensor:
-        """`(N, R)` log odds of latents `(N, L)`."""
-        return z.to(self.weight) @ self.weight.T + self.bias
-
-    def probability(self, z: Tensor) -> Tensor:
-        """`(N, R)` probabilities of latents `(N, L)`."""
-        return torch.sigmoid(self.logit(z))
-
-    @property
-    def sharpness(self) -> Tensor:
-        """`|w|`, `(R,)`: how fast the log odds grow along the normal."""
-        return self.weight.norm(dim=1)
-
-    @property
-    def normal(self) -> Tensor:
-        """The unit normals `h = w / |w|`, `(R, L)`; zero where `w` is."""
-        return self.weight / self.sharpness.clamp(min=torch.finfo(self.weight.dtype).tiny)[:, None]
+FEWEST = 10  # rows of the rarer class
+_NEAR = 0.05  # of an area under the curve to chance
+_BINS = 10
+_Z = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """How good a classifier is, from five-fold cross-fitting; labels that are probabilities count as fractions of a row.
+    """How good a classifier is, by cross-fitting; a label that is a probability counts as two fractions of a row.
 
     Attributes:
         n: labelled rows.
         prevalence: mean label, 0..1.
         accuracy: share of rows on the right side, 0..1.
-        balanced: mean of both classes' accuracies, 0..1; 0.5 is chance.
+        balanced: mean of both classes' accuracies, 0..1; 0.5 also for a rare attribute that is never called.
+        auc: area under the ROC curve, 0..1; 0.5 is chance, however rare the attribute.
         log_loss: mean negative log-likelihood in nats.
         constant: the log loss of always saying the prevalence.
         calibration: expected calibration error over ten equal groups, 0..1.
@@ -62,6 +44,7 @@ class Quality:
     prevalence: float
     accuracy: Estimate
     balanced: Estimate
+    auc: Estimate
     log_loss: Estimate
     constant: float
     calibration: float
@@ -70,8 +53,8 @@ class Quality:
 
     @property
     def chance(self) -> bool:
-        """Whether the balanced accuracy could be chance, or is within 0.05 of it."""
-        return self.balanced.low <= 0.5 or self.balanced.value < 0.55
+        """Whether the area under the ROC curve could be chance, or is within 0.05 of it."""
+        return self.auc.low <= 0.5 or self.auc.value < 0.5 + _NEAR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +91,19 @@ class Classifier:
 
 
 def fit(
-    latents: Any, attributes: Any, *, penalty: float = 1.0, soft: bool = True, folds: int = 5, seed: int = 0
+    latents: Any,
+    attributes: Mapping[str, Any],
+    *,
+    penalty: float = 1.0,
+    soft: bool = True,
+    folds: int = 5,
+    seed: int = 0,
 ) -> dict[str, Classifier]:
     """One classifier for each attribute, by penalised logistic regression.
 
     Args:
         latents: `(N, L)`.
-        attributes: labels by name, `(N,)` each: bool, 0 and 1, or probabilities (soft labels).
+        attributes: labels by name, `(N,)` each: bool, 0 and 1, or probabilities.
         penalty: weight of `|w|^2 / 2` against the sum of the rows' losses, as `1 / C` of scikit-learn.
         soft: use probabilities as they are; else they are rounded (appendix C).
         folds: of the cross-fitting.
@@ -123,5 +112,112 @@ def fit(
     Raises:
         DataError: a constant attribute, fewer than ten rows of one class, lengths that differ, labels outside 0..1.
         ConfigurationError: a penalty that is not positive.
+
+    Example:
+        >>> z = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+        >>> found = fit(z, {"right": z[:, 0] > 0})["right"]
+        >>> [abs(round(x, 1)) for x in found.normal.tolist()], found.quality.accuracy.value > 0.95
+        ([1.0, 0.0], True)
     """
-    raise NotImplementedError
+    rows = table(latents, "latents")
+    made = {}
+    for name, given in attributes.items():
+        y = labels(given, name, len(rows), soft)
+        parts = stratified(y, folds, seed)
+        apart = logistic(rows, y, (parts[None] != torch.arange(folds)[:, None]).double(), penalty=penalty)
+        logits = apart.logit(rows)[torch.arange(len(rows)), parts]
+        made[name] = Classifier(name, logistic(rows, y, penalty=penalty), quality(logits, y))
+    return made
+
+
+def labels(given: Any, name: str, rows: int, soft: bool = True) -> Tensor:
+    """Labels of one attribute as float64 `(N,)` in 0..1.
+
+    Raises:
+        DataError: as `fit`.
+    """
+    y = real(given, name)
+    if y.ndim != 1 or len(y) != rows:
+        raise DataError(f"{name}: labels of shape {tuple(y.shape)} came for {rows} latents; one label for each, "
+                        f"({rows},), is expected.")
+    if not bool(((y >= 0) & (y <= 1)).all()):
+        raise DataError(f"{name}: labels from {float(y.min()):.3g} to {float(y.max()):.3g} came; bool, 0 and 1, or "
+                        "probabilities are expected. Cut numbers in two first, such as x > x.median().")
+    hard = (y > 0.5).double()
+    if float(y.min()) == float(y.max()):
+        raise DataError(f"{name}: a constant attribute came (all {float(y[0]):.3g}); both classes are needed.")
+    rare = int(min(hard.sum(), len(hard) - hard.sum()))
+    if rare < FEWEST:
+        raise DataError(f"{name}: {rare} of {rows} rows are in the rarer class; {FEWEST} or more are needed. Label "
+                        "more rows, or leave the attribute out.")
+    return y if soft else hard
+
+
+def stratified(y: Tensor, folds: int, seed: int) -> Tensor:
+    """The fold of each row, `(N,)`, with each class spread evenly."""
+    shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[torch.argsort((y[shuffled] > 0.5).int(), stable=True)]
+    found = torch.empty(len(y), dtype=torch.long)
+    found[order] = torch.arange(len(y)) % folds
+    return found
+
+
+def quality(logits: Tensor, y: Tensor) -> Quality:
+    """What is known of log odds `(N,)` that were found without these labels `(N,)`."""
+    right = (logits > 0).double()
+    ones, zeros = float(y.sum()), float((1 - y).sum())
+    sensitive, specific = float((right * y).sum()) / ones, float(((1 - right) * (1 - y)).sum()) / zeros
+    half = _Z * 0.5 * math.sqrt(sensitive * (1 - sensitive) / ones + specific * (1 - specific) / zeros)
+    balanced = (sensitive + specific) / 2
+    share = float(y.mean())
+    return Quality(
+        len(y), share, mean(right * y + (1 - right) * (1 - y)),
+        Estimate(balanced, balanced - half, balanced + half, len(y)), area(logits, y),
+        mean(cross_entropy(logits, y, reduction="none")),
+        -share * math.log(share) - (1 - share) * math.log(1 - share),
+        calibration_error(torch.sigmoid(logits), y), calibration_slope(logits, y), logits)
+
+
+def area(scores: Tensor, y: Tensor) -> Estimate:
+    """Area under the ROC curve with its normal interval (Hanley and McNeil, 1982), 0..1.
+
+    Example:
+        >>> area(torch.tensor([0.1, 0.3, 0.3, 0.9]), torch.tensor([0.0, 0.0, 1.0, 1.0]).double()).value
+        0.875
+    """
+    _, place = torch.unique(scores, return_inverse=True)
+    ones = torch.zeros(int(place.max()) + 1, dtype=torch.float64).index_add(0, place, y.double())
+    zeros = torch.zeros_like(ones).index_add(0, place, 1 - y.double())
+    a, b = float(ones.sum()), float(zeros.sum())
+    below = zeros.cumsum(0) - zeros / 2  # ties count one half
+    value = float((ones * below).sum()) / (a * b)
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = (value * (1 - value) + (a - 1) * (q1 - value**2) + (b - 1) * (q2 - value**2)) / (a * b)
+    half = _Z * math.sqrt(max(variance, 0.0))
+    return Estimate(value, value - half, value + half, len(y))
+
+
+def calibration_error(probability: Tensor, y: Tensor, bins: int = _BINS) -> float:
+    """Expected calibration error: mean over equal groups of |mean probability - mean label|, 0..1.
+
+    Example:
+        >>> p = torch.tensor([0.25, 0.25, 0.25, 0.25])
+        >>> calibration_error(p, torch.tensor([1.0, 0.0, 0.0, 1.0]), bins=1)
+        0.25
+    """
+    order = torch.argsort(probability, stable=True)
+    groups = zip(probability[order].tensor_split(bins), y[order].tensor_split(bins), strict=True)
+    return sum(abs(float((p - t).sum())) for p, t in groups) / len(y)
+
+
+def calibration_slope(logits: Tensor, y: Tensor) -> Estimate:
+    """Slope of the label's logistic regression on the log odds (Cox, 1958), with its normal interval."""
+    spread = float(logits.std()) or 1.0
+    scaled = logits[:, None] / spread
+    found = logistic(scaled, y, penalty=1e-6)
+    p = found.probability(scaled)[:, 0]
+    curvature = p * (1 - p)
+    centre = (curvature * scaled[:, 0]).sum() / curvature.sum()
+    information = float((curvature * (scaled[:, 0] - centre).square()).sum())
+    slope, half = float(found.weight) / spread, _Z / math.sqrt(max(information, 1e-12)) / spread
+    return Estimate(slope, slope - half, slope + half, len(y))

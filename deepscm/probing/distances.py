@@ -4,23 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from deepscm.errors import DataError
 from deepscm.metrics import Estimate
-from deepscm.probing.classifiers import Linear
+from deepscm.metrics.mmd import median_distance, rbf_mmd
+from deepscm.probing.effects import factual, moved
+from deepscm.probing.linear import Linear
 
 
 def distances(
-    cause: Linear, latents: Tensor, alphas: Sequence[float], *, value: int = 1, most: int = 2000, seed: int = 0
+    cause: Linear,
+    latents: Tensor,
+    alphas: Sequence[float],
+    *,
+    value: int = 1,
+    most: int = 2000,
+    seed: int = 0,
 ) -> list[Estimate]:
-    """Squared MMD between latents that have the attribute and latents that were moved to it, for each alpha.
+    """Squared MMD between latents that have an attribute and latents that were moved to it, for each alpha.
+
+    Unbiased, of Gaussian kernels at five scales; the width is the median distance of the latents before they move, and
+    stays the same over alpha. The latents of both sides are disjoint: some have the attribute, others had not.
 
     Args:
         cause: the attribute's classifier, R = 1.
         latents: of the prior, `(N, L)`.
         alphas: how far latents move.
-        value: 1 moves latents without the attribute towards it, 0 those with it away.
+        value: 1 moves latents without the attribute towards it, 0 those with it away from it.
         most: latents of either kind.
-        seed: of the choice.
+        seed: of their choice.
+
+    Raises:
+        DataError: fewer than two latents of either kind, a value that is neither 0 nor 1.
+        InterventionError: an alpha that is not positive.
+
+    Example:
+        >>> up = Linear(torch.tensor([[2.0, 0.0]]).double(), torch.zeros(1).double())
+        >>> z = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)).double()
+        >>> near, far = distances(up, z, [1.6, 6.0])
+        >>> near.value < far.value
+        True
     """
-    raise NotImplementedError
+    if value not in (0, 1):
+        raise DataError(f"value={value!r} came; 0 or 1 is expected.")
+    shuffled = latents[torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))].double()
+    has = factual(cause, shuffled)[:, 0] == bool(value)
+    conditional, others = shuffled[has][:most], shuffled[~has][:most]
+    if min(len(conditional), len(others)) < 2:
+        raise DataError(f"{len(conditional)} latents with the attribute at {value} and {len(others)} without came; two "
+                        "or more of both are expected. Give more latents.")
+    width = median_distance(conditional, others, seed=seed)
+    return [rbf_mmd(conditional, moved(cause, others, alpha), width=width) for alpha in alphas]

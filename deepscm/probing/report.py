@@ -7,11 +7,25 @@ from typing import Any
 
 from torch import Tensor
 
-from deepscm.evaluation.report import Table
+from deepscm.errors import DataError
+from deepscm.evaluation.report import Row, Table, plain
 from deepscm.probing.assumptions import Check
 from deepscm.probing.classifiers import Classifier
 from deepscm.probing.matrix import Matrix
 from deepscm.probing.pairs import Pair
+
+_COLUMNS = ("one", "direction", "other", "delta", "p random", "p permuted", "predicted", "gaussian", "image delta",
+            "image relative", "forward", "p forward", "backward", "p backward", "image forward", "image backward",
+            "cosine", "doubts")
+_NOTES = (
+    "forward: GATE of the first attribute on the second, differences of probabilities; backward: the other way; delta: "
+    "difference of their sizes, positive for the first as the cause; intervals by bootstrap over classifiers",
+    "predicted: delta from the classifiers' sharpness and prevalence alone, for small alpha; gaussian: the same for "
+    "this alpha and a normal prior. Where they agree with delta, it says nothing of causes",
+    "image delta: by classifiers of decoded values; image relative: the same with each effect divided by what moving "
+    "along the effect's own normal does to it, so that sharpness and prevalence cancel for small alpha",
+    "nulls test association, not direction; p forward and p backward: the larger of both nulls'",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,34 +49,79 @@ class Report:
     settings: dict[str, Any]
 
     def pair(self, one: str, other: str) -> Pair:
-        """The pair with these names, in either order as it was named."""
-        raise NotImplementedError
+        """The pair with these names, in either order; it keeps the order in which the attributes were named.
+
+        Raises:
+            DataError: there is none.
+        """
+        for pair in self.pairs:
+            if {pair.one, pair.other} == {one, other}:
+                return pair
+        raise DataError(f"{one!r} and {other!r} came; the attributes are {', '.join(self.classifiers)}.")
 
     @property
     def matrix(self) -> Matrix:
         """All effects."""
-        raise NotImplementedError
+        return Matrix.of(self.pairs, tuple(self.classifiers))
 
     def table(self) -> Table:
         """A row for each pair."""
-        raise NotImplementedError
+        notes = [f"**{pair.one}, {pair.other}**: {reason}" for pair in self.pairs for reason in pair.reasons]
+        alpha = self.settings.get("alpha")
+        return Table(f"Generative effects (alpha {alpha:g})", _COLUMNS, tuple(_row(pair) for pair in self.pairs),
+                     (*_NOTES, *self.warnings, *notes))
 
     def quality(self) -> Table:
-        """A row for each classifier."""
-        raise NotImplementedError
+        """A row for each classifier, from cross-fitting."""
+        rows = [{"attribute": name, "sharpness": c.sharpness, "rows": c.quality.n, "prevalence": c.quality.prevalence,
+                 "accuracy": c.quality.accuracy, "balanced": c.quality.balanced, "AUC": c.quality.auc,
+                 "log loss": c.quality.log_loss, "constant": c.quality.constant,
+                 "calibration": c.quality.calibration, "slope": c.quality.slope}
+                for name, c in self.classifiers.items()]
+        return Table("Classifiers", tuple(rows[0]), tuple(rows), self.warnings)
 
     def frame(self) -> Any:
-        """The pairs as a pandas data frame."""
-        raise NotImplementedError
+        """The pairs as a pandas data frame; an interval is half its width in a column of its own, "± <column>"."""
+        import pandas as pd
+
+        columns, rows = self.table().flat()
+        return pd.DataFrame(rows, columns=columns)
 
     def json(self) -> dict[str, Any]:
         """Everything but the latents, as JSON values."""
-        raise NotImplementedError
+        check = None if self.check is None else {"rows": self.check.table.rows, "reasons": self.check.reasons}
+        pairs = [{**dataclasses.asdict(pair), "curve": _curve(pair)} for pair in self.pairs]
+        return plain({"settings": self.settings, "warnings": self.warnings, "classifiers": self.quality().rows,  # type: ignore[no-any-return]
+                      "check": check, "pairs": pairs})
 
     def markdown(self) -> str:
         """All tables with their notes."""
-        raise NotImplementedError
+        tables = [self.table(), self.quality(), *([] if self.check is None else [self.check.table])]
+        return "\n".join(table.markdown() for table in tables)
 
     def figure(self) -> Any:
-        """Nulls and curves of every pair, as a matplotlib figure (`deepscm.plots.probes`)."""
-        raise NotImplementedError
+        """The null of delta tau and its curve over alpha, a row for each pair (Fig. 3): `deepscm.plots.probes`."""
+        from deepscm.plots import Probe, probes
+
+        return probes([Probe(
+            f"{pair.one} {pair.direction if pair.direction != 'none' else '?'} {pair.other}", pair.delta.value,
+            {f"{kind} (p {null.p:.2g})": null.draws for kind, null in pair.nulls.items()}, pair.alpha,
+            pair.curve.alphas, pair.curve.delta, pair.curve.low, pair.curve.high, pair.curve.predicted,
+            pair.curve.image) for pair in self.pairs])
+
+
+def _row(pair: Pair) -> Row:
+    return {
+        "one": pair.one, "direction": pair.direction, "other": pair.other, "delta": pair.delta,
+        **{f"p {kind}": null.p for kind, null in pair.nulls.items()},
+        "predicted": pair.predicted, "gaussian": pair.gaussian, "image delta": pair.image_delta,
+        "image relative": pair.image_relative,
+        "forward": pair.forward.gate, "p forward": max(null.p for null in pair.forward.nulls.values()),
+        "backward": pair.backward.gate, "p backward": max(null.p for null in pair.backward.nulls.values()),
+        "image forward": pair.forward.image, "image backward": pair.backward.image, "cosine": pair.cosine,
+        "doubts": len(pair.reasons),
+    }
+
+
+def _curve(pair: Pair) -> dict[str, Any]:
+    return {field.name: getattr(pair.curve, field.name) for field in dataclasses.fields(pair.curve)}

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepscm.probing.effects import Judge, Outcome
+from torch import Tensor
+
+from deepscm.errors import ConfigurationError, DataError
+from deepscm.probing import assumptions
+from deepscm.probing.classifiers import Classifier, fit, labels
+from deepscm.probing.effects import Judge, Outcome, measured, positive
 from deepscm.probing.generators import LatentGenerator
+from deepscm.probing.images import Decoded, known, with_images
+from deepscm.probing.latents import labelled
+from deepscm.probing.nulls import permuted, random_directions, resampled
+from deepscm.probing.pairs import LEVEL, Scored, Side, compared, doubts
 from deepscm.probing.report import Report
 
 
@@ -36,8 +48,8 @@ def probe(
     Args:
         generator: with a latent space; see `Decoder`, `Flow` and `of`.
         attributes: labels by name, `(N,)` each: bool, 0 and 1, or probabilities.
-        data: the labelled values, `(N, *shape)`, which the generator encodes (for a model's latents with causes, values by
-            variable).
+        data: the labelled values, `(N, *shape)`, which the generator encodes (for a model's latents with causes, values
+            by variable).
         latents: their latents `(N, L)`, instead of `data`.
         judges: classifiers of decoded values by attribute, `(n, *shape)` -> probabilities `(n,)`, for Eq. 4.
         images: latents of the prior that are decoded for the judges.
@@ -46,16 +58,73 @@ def probe(
         alphas: of the curves.
         samples: latents of the prior, k.
         draws: of each null.
-        resamples: of the bootstrap over classifiers.
+        resamples: of the bootstrap over classifiers; 0 for no intervals.
         penalty, soft: as for `fit`.
         outcome: "soft" or "hard", as for `gite`.
         check: test the assumptions too.
         seed: of everything that is drawn.
         batch_size: values that are encoded or decoded at a time.
 
+    Returns:
+        The report. A direction is what the paper's rule reads, `reasons` beside it is why not to believe it.
+
     Raises:
-        DataError: labels that cannot be used (see `fit`), both or neither of `data` and `latents`.
+        DataError: fewer than two attributes, labels that cannot be used (see `fit`), both or neither of `data` and
+            `latents`, judges of something else.
         InterventionError: an alpha that is not positive.
+        ConfigurationError: fewer than 19 draws, which cannot reach a p-value of 0.05.
         CapabilityError: `data` for a generator without an encoder.
     """
-    raise NotImplementedError
+    names = tuple(attributes)
+    if len(names) < 2:
+        raise DataError(f"attributes {list(names)} came; two or more are needed.")
+    if 1 / (1 + draws) > LEVEL:
+        raise ConfigurationError(f"draws={draws} came; {round(1 / LEVEL) - 1} or more are needed for p-values of "
+                                 f"{LEVEL}.")
+    alphas = tuple(positive(a) for a in alphas)
+    positive(alpha)
+    known(judges or {}, names)
+    rows = labelled(generator, data, latents, batch_size)
+    classifiers = fit(rows, attributes, penalty=penalty, soft=soft, seed=_seed(seed, "folds"))
+    prior = generator.sample(samples, seed).cpu().double()
+    measured(prior[:1, 0], outcome)  # complains of an unknown outcome
+    sides = {name: _side(classifiers[name], rows, labels(attributes[name], name, len(rows), soft), prior, draws,
+                         resamples, penalty, seed) for name in names}
+    pairs = tuple(compared(sides[a], sides[b], prior, alpha, alphas, outcome, len(rows))
+                  for a, b in itertools.combinations(names, 2))
+    if judges:
+        seen = Decoded(generator, judges, prior[:images], outcome, batch_size)
+        causes = {name: classifiers[name].linear for name in judges}
+        pairs = with_images(pairs, seen, causes, alpha, alphas, None if not image_draws else lambda name: (
+            random_directions(causes[name], image_draws, _seed(seed, "image", name))))
+    found = assumptions.check(
+        generator, attributes, latents=rows, classifiers=classifiers, alpha=alpha, samples=samples, penalty=penalty,
+        seed=seed) if check else None
+    warned = tuple(f"**{name}**: its classifier is near chance (area under the ROC curve {c.quality.auc}), so "
+                   "effects of and on it say little" for name, c in classifiers.items() if c.quality.chance)
+    against = found.reasons if found else {name: ("its classifier is near chance",) for name, c in classifiers.items()
+                                           if c.quality.chance}
+    settings = {"alpha": alpha, "alphas": alphas, "samples": samples, "draws": draws, "resamples": resamples,
+                "penalty": penalty, "soft": soft, "outcome": outcome, "images": images if judges else 0,
+                "image_draws": image_draws, "seed": seed, "rows": len(rows), "latent": generator.latent}
+    judged = tuple(dataclasses.replace(pair, reasons=doubts(pair, against)) for pair in pairs)
+    return Report(judged, classifiers, prior, found, warned, settings)
+
+
+def _side(
+    classifier: Classifier, rows: Tensor, y: Tensor, prior: Tensor, draws: int, resamples: int, penalty: float,
+    seed: int,
+) -> Side:
+    """All classifiers of one attribute: fitted, resampled, and under both nulls."""
+    name, linear = classifier.name, classifier.linear
+    again = resampled(rows, y, resamples, penalty=penalty, seed=_seed(seed, "bootstrap")) if resamples else None
+    nulls = {"random": random_directions(linear, draws, _seed(seed, "random", name)),
+             "permuted": permuted(rows, y, draws, penalty=penalty, seed=_seed(seed, "permuted", name))}
+    return Side(name, Scored.of(linear, prior), None if again is None else Scored.of(again, prior),
+                {kind: Scored.of(null, prior) for kind, null in nulls.items()})
+
+
+def _seed(seed: int, *purpose: str) -> int:
+    """A seed of its own for each purpose."""
+    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "little")
