@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from deepscm.errors import MechanismError
@@ -14,11 +15,13 @@ from deepscm.nn.canvas import Canvas, Size, multiple, planes
 from deepscm.nn.context import Context
 from deepscm.nn.convolution import joined
 from deepscm.nn.stack import Conv, Dense, Fold, Layer, Shape, stack
-from deepscm.noise import Noise, Normal
+from deepscm.noise import Noise, Normal, Uniform
 from deepscm.streams import Generator
-from deepscm.variables import Image
+from deepscm.variables import Binary, Image
 
 SCALES = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}  # what a generator's last row can reach
+NOISES = {"normal": Normal, "uniform": Uniform}
+MARGIN = 0.02  # a label enters as the logit of a probability that far from 0 and 1
 
 
 class GAN(Mechanism):
@@ -44,10 +47,16 @@ class GAN(Mechanism):
             bound, and what the generator paints around them is lost. By default what the tables need, or the image
             itself.
         scale: how `Real` parents enter, "standard" or "unconstrained" (see `deepscm.nn.context`).
+        noise: "normal", or "uniform": `z` is uniform on (0, 1), of which the generator reads `2 z - 1`.
+        logits: `Binary` parents enter as logits of their probabilities, kept `MARGIN` from 0 and 1 (released code of
+            CausalGAN).
+
+    Attributes:
+        abduction: "amortised", or "none" without an encoder.
 
     Raises:
-        MechanismError: a size that is not positive, one table without the other; in `bind`, a variable that is no
-            image, or tables that do not fit it.
+        MechanismError: a size that is not positive, an unknown noise, one table without the other; in `bind`, a
+            variable that is no image, or tables that do not fit it.
 
     Example:
         >>> import torch
@@ -65,21 +74,28 @@ class GAN(Mechanism):
         self,
         latent: int = 64,
         *,
-        encoder: Sequence[Layer] | None = None,
+        encoder: Sequence[Layer] | Literal[False] | None = None,
         generator: Sequence[Layer] | None = None,
         channels: Sequence[int] = (32, 64),
         hidden: int = 256,
         canvas: Size | None = None,
         scale: str = "standard",
+        noise: str = "normal",
+        logits: bool = False,
     ) -> None:
         super().__init__()
         for name, size in {"latent": latent, "channels": min(channels, default=0), "hidden": hidden}.items():
             if size < 1:
                 raise MechanismError(f"{name}: {size} came; a positive size is expected.")
-        if (encoder is None) != (generator is None):
-            raise MechanismError("only one of encoder and generator came; give both tables, or neither.")
+        if noise not in NOISES:
+            raise MechanismError(f"noise={noise!r} came; one of {', '.join(NOISES)} is expected.")
+        if encoder is not False and (encoder is None) != (generator is None):
+            raise MechanismError("only one of encoder and generator came; give both tables, or neither. encoder=False "
+                                 "leaves the encoder out.")
         self.latent, self.channels, self.hidden, self.scale = latent, tuple(channels), hidden, scale
-        self.tables = None if encoder is None or generator is None else (tuple(encoder), tuple(generator))
+        self.source, self.logits = noise, logits
+        self.abduction = "none" if encoder is False else "amortised"
+        self.tables = None if generator is None else (tuple(encoder or ()), tuple(generator))
         self.canvas_size = None if canvas is None else (canvas[0], canvas[1])
 
     @classmethod
@@ -99,6 +115,40 @@ class GAN(Mechanism):
         return cls(**{"latent": 512, "canvas": (64, 64), **networks, **changes})
 
     @classmethod
+    def causalgan(
+        cls, channels: int = 3, *, size: int = 64, width: int = 64, kernel: int = 5, **changes: Any
+    ) -> GAN:
+        """The generator of CausalGAN, a DCGAN with `z` uniform on (-1, 1)^100 (Kocaoglu et al., 7.2).
+
+        Args:
+            channels: of the image.
+            size: of the image, a power of two from 8.
+            width: of the last hidden layer; the one before it has twice that, and so on. Published: 64.
+            kernel: of the convolutions. Published: 5.
+            changes: of the options above, such as `latent`.
+
+        Example:
+            >>> gan = GAN.causalgan(size=16, width=4)
+            >>> gan.bind(Image(3, 16, 16), {"smiling": Binary()})
+            >>> gan.abduction, gan(gan.draw(2), {"smiling": torch.tensor([0.0, 0.5])}).shape
+            ('none', torch.Size([2, 3, 16, 16]))
+        """
+        generator = tables.causalgan_generator(channels, size, width, kernel)
+        return cls(**{"latent": 100, "encoder": False, "generator": generator, "canvas": (size, size),
+                      "noise": "uniform", "logits": True, **changes})
+
+    @classmethod
+    def causalbegan(cls, channels: int = 3, *, size: int = 64, width: int = 128, **changes: Any) -> GAN:
+        """The generator of CausalBEGAN, 3x3 convolutions of one `width` with `z` uniform on (-1, 1)^64.
+
+        Args:
+            channels, size, changes: as for `causalgan`.
+            width: of all its layers. Published: 128.
+        """
+        return cls(**{"latent": 64, "encoder": False, "generator": tables.causalbegan_generator(channels, size, width),
+                      "canvas": (size, size), "noise": "uniform", **changes})
+
+    @classmethod
     def compact(cls, **changes: Any) -> GAN:
         """A small network for any image, which a CPU can train."""
         return cls(**{"latent": 32, "channels": (16, 32), "hidden": 128, **changes})
@@ -115,16 +165,19 @@ class GAN(Mechanism):
             size = multiple((height, width), 2 ** len(self.channels))
         self.canvas = Canvas((height, width), size)
         self.context = Context(self.parents, self.scale)
-        encoder, generator = self.tables or self._own_tables(channels)
+        encoder, generator = self.tables or self.own_tables()
         self.floor, self.ceiling = _scale(generator)
-        self.encoder, codes = stack(encoder, (channels + self.context.size, *self.canvas.size))
+        if self.abduction != "none":
+            self.encoder, codes = stack(encoder, (channels + self.context.size, *self.canvas.size))
+            _fits("encoder", codes, ((self.latent,), (self.latent, 1, 1)))
         self.generator, made = stack(generator, (self.latent + self.context.size, 1, 1))
-        _fits("encoder", codes, ((self.latent,), (self.latent, 1, 1)))
         _fits("generator", made, ((channels, *self.canvas.size),))
         self.train(self.training)  # new modules train; a mechanism put in eval mode before stays so
 
-    def _own_tables(self, channels: int) -> tuple[Sequence[Layer], Sequence[Layer]]:
-        """Halvings down and doublings up, with one hidden linear layer at the bottom."""
+    def own_tables(self) -> tuple[Sequence[Layer], Sequence[Layer]]:
+        """Encoder and generator where no tables are given: halvings down and doublings up, with one hidden linear layer
+        at the bottom of each.
+        """
         factor = 2 ** len(self.channels)
         rows, columns = (side // factor for side in self.canvas.size)
         if rows * factor != self.canvas.size[0] or columns * factor != self.canvas.size[1]:
@@ -136,7 +189,7 @@ class GAN(Mechanism):
         up = [Conv(width, 4, 2, 1, transposed=True, norm=True) for width in reversed(self.channels[:-1])]
         generator: list[Layer] = [
             Dense(self.hidden, norm=True), Dense(self.channels[-1] * rows * columns, norm=True), Fold(rows, columns),
-            *up, Conv(channels, 4, 2, 1, transposed=True, activation="tanh")]
+            *up, Conv(self.variable.shape[0], 4, 2, 1, transposed=True, activation="tanh")]
         return encoder, generator
 
     def standardise(self, value: Tensor, parents: Values) -> None:
@@ -146,7 +199,7 @@ class GAN(Mechanism):
 
     def noise(self) -> dict[str, Noise]:
         """`z`, `(latent,)`."""
-        return {"z": Normal((self.latent,))}
+        return {"z": NOISES[self.source]((self.latent,))}
 
     # -- the assignment ---------------------------------------------------------------------------------------------
 
@@ -155,7 +208,13 @@ class GAN(Mechanism):
         return self.unscaled(self.paint(noise["z"], parents))
 
     def abduct(self, value: Tensor, parents: Values, generator: Generator | None = None) -> dict[str, Tensor]:
-        """`z = E(x, pa)`; nothing is drawn."""
+        """`z = E(x, pa)`; nothing is drawn.
+
+        Raises:
+            CapabilityError: there is no encoder.
+        """
+        if self.abduction == "none":
+            return super().abduct(value, parents, generator)
         return {"z": self.encode(self.scaled(value), parents)}
 
     # -- pieces, on the networks' own scale and canvas ----------------------------------------------------------------
@@ -174,15 +233,20 @@ class GAN(Mechanism):
 
     def paint(self, z: Tensor, parents: Values) -> Tensor:
         """`G(z; pa)`, `(N, C, *canvas)`, with the image's lower bound around it, as in `scaled`."""
+        z = 2 * z - 1 if self.source == "uniform" else z
         made = self.generator(joined(z, self.features(parents))[:, :, None, None])
         return self.canvas.pad(self.canvas.cut(made), self.floor)
 
     def encode(self, canvas: Tensor, parents: Values) -> Tensor:
         """`E(x, pa)`, `(N, latent)`, of what `scaled` or `paint` returned."""
-        return self.encoder(planes(canvas, self.features(parents))).flatten(1)  # type: ignore[no-any-return]
+        code: Tensor = self.encoder(planes(canvas, self.features(parents))).flatten(1)
+        return code.sigmoid() if self.source == "uniform" else code
 
     def features(self, parents: Values) -> Tensor | None:
         """The parents as `(N, F)`; None if there are none."""
+        if self.logits:
+            parents = {name: torch.logit(value.to(self.dtype), MARGIN) if isinstance(self.parents[name], Binary) else
+                       value for name, value in parents.items()}
         return self.context(parents) if self.parents else None
 
     def _bounds(self) -> tuple[float, float]:

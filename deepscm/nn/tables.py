@@ -130,20 +130,23 @@ def _judges(width: int) -> Table:
 # -- CausalGAN: DCGAN, whose 5x5 convolutions of stride 2 halve or double. CausalBEGAN: 3x3 convolutions with ELU ------
 
 
-def causalgan_generator(channels: int = 3, size: int = 64, width: int = 64) -> Table:
-    """Generator of CausalGAN: a linear layer to 4x4, then doublings that halve the width down to `width`."""
+def causalgan_generator(channels: int = 3, size: int = 64, width: int = 64, kernel: int = 5) -> Table:
+    """Generator of CausalGAN: a linear layer to 4x4, then doublings that halve the width down to `width`.
+
+    A `kernel` of 4 in place of 5 takes a third less time.
+    """
     scales = _doublings(size, 4)
-    up = partial(Conv, kernel=5, stride=2, padding=2, extra=1, transposed=True)
+    up = partial(Conv, kernel=kernel, stride=2, padding=(kernel - 1) // 2, extra=kernel % 2, transposed=True)
     return [Dense(width * 2 ** (scales - 1) * 16, norm=True), Fold(4, 4),
             *(up(width * 2**k, norm=True) for k in reversed(range(scales - 1))), up(channels, activation="tanh")]
 
 
-def causalgan_trunk(size: int = 64, width: int = 64) -> Table:
+def causalgan_trunk(size: int = 64, width: int = 64, kernel: int = 5) -> Table:
     """What discriminator, Labeler and Anti-Labeler of CausalGAN have in front of their own last linear layer.
 
     Without the minibatch features that the released code appends to its discriminator's second layer.
     """
-    down = partial(_LEAKY, kernel=5, stride=2, padding=2)
+    down = partial(_LEAKY, kernel=kernel, stride=2, padding=(kernel - 1) // 2)
     return [down(width * 2**k, norm=k > 0) for k in range(_doublings(size, 4))]
 
 

@@ -94,7 +94,7 @@ class CausalBEGAN(Labelled):
         """Make autoencoder and Labeler."""
         super().build()
         autoencoder, trunk = self.tables
-        rows, like = self.trunk(trunk), self.mechanism.unit
+        rows = self.trunk(trunk)
         if autoencoder is None:
             if self.mechanism.tables is not None:
                 raise TrainingError(f"{self.node}: a GAN with tables of its own came without the autoencoder's; give "
@@ -103,9 +103,9 @@ class CausalBEGAN(Labelled):
         network, made = stack(autoencoder, self.canvas)
         if made != self.canvas:
             raise TrainingError(f"{self.node}: the autoencoder's table ends at {made}; {self.canvas} is expected.")
-        self.autoencoder = network.to(like)
-        self.labeler = Labeler(rows, self.canvas, len(self.links)).to(like)
-        self.c = self.c.to(like)
+        self.autoencoder = self.placed(network)
+        self.labeler = self.placed(Labeler(rows, self.canvas, len(self.links)))
+        self.c = self.c.to(self.mechanism.unit)
 
     def optimisers(self) -> list[Optimizer]:
         """Of discriminator and Labeler, and of the generator."""

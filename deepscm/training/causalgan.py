@@ -124,10 +124,10 @@ class CausalGAN(Labelled):
     def build(self) -> None:
         """Make the three judges."""
         super().build()
-        rows, count, like = self.trunk(self.rows), len(self.links), self.mechanism.unit
-        self.discriminator = Judge(rows, self.canvas).to(like)
-        self.labeler = Labeler(rows, self.canvas, count, self.joint).to(like)
-        self.anti_labeler = Labeler(rows, self.canvas, count, self.joint).to(like) if self.anti else None
+        rows, count = self.trunk(self.rows), len(self.links)
+        self.discriminator = self.placed(Judge(rows, self.canvas))
+        self.labeler = self.placed(Labeler(rows, self.canvas, count, self.joint))
+        self.anti_labeler = self.placed(Labeler(rows, self.canvas, count, self.joint)) if self.anti else None
 
     def optimisers(self) -> list[Optimizer]:
         """Of the judges and of the generator."""

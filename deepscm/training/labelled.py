@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepscm.errors import TrainingError
 from deepscm.interpretations import Assignment
@@ -19,6 +20,9 @@ from deepscm.training.objectives import Batch, Losses, trainable
 from deepscm.training.preparation import STREAM_ROWS, numbers
 from deepscm.variables import Binary
 
+Network = TypeVar("Network", bound=nn.Module)
+
+_LAST: dict[str, Any] = {"memory_format": torch.channels_last}  # a fifth faster on a CPU
 _STRIKES = 3  # validations in a row that must look collapsed, since a generator starts out so
 
 
@@ -92,6 +96,7 @@ class Labelled(Encoded):
         if raw and self.labels == "model":
             raise TrainingError(f"{', '.join(sorted(raw))}: untrained, but labels of generated images come from there; "
                                 'train these mechanisms first, or give labels="data".')
+        self.placed(self.mechanism.generator)
         self.seen: tuple[Tensor, Tensor, Tensor] | None = None
         self.scores: dict[str, Tensor] | None = None  # of the weights as they are; None after each step
         self.strikes = 0
@@ -111,6 +116,10 @@ class Labelled(Encoded):
     def canvas(self) -> tuple[int, int, int]:
         """`(C, H, W)` of what the networks see."""
         return (self.mechanism.variable.shape[0], *self.mechanism.canvas.size)
+
+    def placed(self, network: Network) -> Network:
+        """A network of the game, with the mechanism's type and device, and weights as convolutions like them."""
+        return network.to(self.mechanism.unit).to(**_LAST)
 
     def examine(self, batches: Source) -> None:
         """Embed validation images, evenly thinned out, and measure the distances among them."""
