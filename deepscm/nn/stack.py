@@ -13,7 +13,7 @@ from deepscm.spec import Described
 
 Shape = tuple[int, ...]
 
-ACTIVATIONS = ("relu", "leaky_relu", "silu", "tanh", "sigmoid")
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "tanh", "sigmoid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,7 @@ def activation(name: str | None, slope: float = 0.01) -> list[nn.Module]:
     if name not in ACTIVATIONS:
         raise MechanismError(f"activation={name!r} came; one of {', '.join(ACTIVATIONS)}, or None, is expected.")
     made: dict[str, nn.Module] = {
-        "relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(slope), "silu": nn.SiLU(), "tanh": nn.Tanh(),
+        "relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(slope), "elu": nn.ELU(), "silu": nn.SiLU(), "tanh": nn.Tanh(),
         "sigmoid": nn.Sigmoid(),
     }
     return [made[name]]
