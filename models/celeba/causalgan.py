@@ -136,8 +136,9 @@ def game(config: Config) -> Any:
     sizes = {"size": config.size, "width": config.width}
     if config.method == "causalbegan":
         first, second, third = (config.haste * rate for rate in (1e-3, 8e-5, 1e-2))
+        # While c1 is small the generator has nothing to gain from detail, and all its images look alike.
         return CausalBEGAN("image", tables.causalbegan_autoencoder(3, **sizes), tables.causalbegan_trunk(**sizes),
-                           third_margin=config.third, rates=(first, second, third), lr=config.lr)
+                           third_margin=config.third, rates=(first, second, third), lr=config.lr, collapse=0.01)
     trunk = tables.causalgan_trunk(**sizes)
     if config.method == "joint":
         return Together("image", trunk, causes=NAMES, lr=config.lr)
