@@ -3,7 +3,7 @@
 deepscm train models.celeba --variant simple-vae-compact --out runs/celeba
 deepscm counterfactual runs/celeba --do eyeglasses=1 --rows 0:8 --out picture.png
 
-The labels alone, on the graphs of CausalGAN, are `models.celeba.controller`.
+The labels alone, on the graphs of CausalGAN, are `models.celeba.controller`; with faces, `models.celeba.causalgan`.
 """
 
 from __future__ import annotations
