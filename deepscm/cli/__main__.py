@@ -11,6 +11,7 @@ import typer
 from deepscm.cli.counterfactual import counterfactual
 from deepscm.cli.evaluate import evaluate
 from deepscm.cli.info import info
+from deepscm.cli.probe import probe
 from deepscm.cli.sample import sample
 from deepscm.cli.train import train
 from deepscm.errors import DeepSCMError
@@ -19,7 +20,7 @@ app = typer.Typer(
     name="deepscm", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (train, sample, counterfactual, evaluate, info):
+for _command in (train, sample, counterfactual, evaluate, probe, info):
     app.command(no_args_is_help=True)(_command)
 
 

@@ -33,6 +33,8 @@ Example:
 
 from deepscm.probing.assumptions import Check as Check
 from deepscm.probing.assumptions import check as check
+from deepscm.probing.augmentation import Augmentation as Augmentation
+from deepscm.probing.augmentation import augment as augment
 from deepscm.probing.classifiers import Classifier as Classifier
 from deepscm.probing.classifiers import Quality as Quality
 from deepscm.probing.classifiers import fit as fit
@@ -48,6 +50,7 @@ from deepscm.probing.generators import Decoder as Decoder
 from deepscm.probing.generators import LatentGenerator as LatentGenerator
 from deepscm.probing.generators import decoded as decoded
 from deepscm.probing.generators import encoded as encoded
+from deepscm.probing.inversion import Search as Search
 from deepscm.probing.labels import label as label
 from deepscm.probing.linear import Linear as Linear
 from deepscm.probing.matrix import Matrix as Matrix

@@ -1,0 +1,75 @@
+"""What the probing benchmarks publish of their reports: tables as JSON, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reports import columns, flat
+from benchmarks.table import publish
+from deepscm import plots, probing
+from deepscm.probing import baselines
+
+METHODS = ("LiNGAM", "NOTEARS", "NOTEARS, standardised", "additive noise")
+
+
+def publish_reports(
+    reports: Mapping[str, probing.Report], folder: Path, settings: Mapping[str, Any], *, title: str,
+    extra: Mapping[tuple[str, str, str], Mapping[str, Any]] | None = None,
+) -> None:
+    """Tables of pairs, curves, classifiers and assumptions, and a figure for each report.
+
+    Args:
+        reports: by generator.
+        folder: where they go.
+        settings: everything needed to run this again.
+        title: what was probed.
+        extra: more cells, by generator and pair.
+    """
+    pairs, quality, assumptions, curves = [], [], [], []
+    notes: dict[str, None] = {}
+    for name, report in reports.items():
+        table = report.table()
+        for row in table.rows:
+            more = (extra or {}).get((name, row["one"], row["other"]), {})
+            pairs.append({"generator": name, **flat(row), **more})
+        notes |= dict.fromkeys(f"{name}: {note}" if note.startswith("**") else note for note in table.notes)
+        quality += [{"generator": name, **flat(row)} for row in report.quality().rows]
+        if report.check is not None:
+            assumptions += [{"generator": name, **flat(row)} for row in report.check.table.rows]
+        curves += [row for pair in report.pairs for row in curve(name, pair)]
+        plots.save(report.figure(), folder / f"{name.replace(' ', '_').replace(',', '')}.png", resolution=100)
+    for file, what, rows, said in (
+        ("pairs", f"{title}: generative effects", pairs, list(notes)),
+        ("curves", f"{title}: effects over alpha", curves, []),
+        ("classifiers", f"{title}: latent classifiers, cross-fitted", quality, []),
+        ("assumptions", f"{title}: assumptions", assumptions, []),
+    ):
+        if rows:
+            publish(file, what, columns(rows), rows, said, settings, folder=folder)
+
+
+def curve(name: str, pair: probing.Pair) -> list[dict[str, Any]]:
+    """A row for each alpha."""
+    along = pair.curve
+    return [{"generator": name, "one": pair.one, "other": pair.other, "alpha": float(along.alphas[k]),
+             "forward": float(along.forward[k]), "backward": float(along.backward[k]),
+             "delta": float(along.delta[k]), "low": float(along.low[k]), "high": float(along.high[k]),
+             "predicted": float(along.predicted[k]), "gaussian": float(along.gaussian[k]),
+             **({} if along.image is None else {"image delta": float(along.image[k])})}
+            for k in range(len(along.alphas))]
+
+
+def verdicts(
+    report: probing.Report, one: str, other: str, alpha: float | None, *, soft: bool = True, rows: int = 5_000,
+    methods: Sequence[str] = METHODS,
+) -> dict[str, str]:
+    """What each baseline says of two attributes, from their classifiers' readings of latents; "?" where it cannot."""
+    first, second = report.classifiers[one], report.classifiers[other]
+    readings = baselines.readings(first, second, report.prior[:rows], alpha, soft=soft)
+    if any(float(column.std()) < 1e-6 for column in readings):
+        return dict.fromkeys(methods, "?")
+    chosen = {name: baselines.METHODS[name] for name in methods}
+    return {verdict.method: "?" if verdict.direction == "undecided" else verdict.direction
+            for verdict in baselines.discover(*readings, methods=chosen)}
