@@ -137,7 +137,7 @@ def main(rows: int, epochs: int, times: float, folder: Path = RESULTS / "cage_au
     for strategy, change in {"none": None, **STRATEGIES}.items():
         best: tuple[float, float | None, SCM] | None = None
         for alpha in (None,) if change is None else ALPHAS:
-            new = None if change is None or alpha is None else augment(
+            new = None if change is None or alpha is None else probing.augment(
                 generator, known, latents, labels, {"blond_hair": 1, "male": 1}, change, times=times, alpha=alpha)
             classifier, error = classified(added(parts["train"], new), parts["validation"], epochs)
             tried.append({"strategy": strategy, "alpha": alpha, "worst group, validation": 1 - error, "added":
