@@ -211,7 +211,9 @@ def _report(plan: Plan) -> None:
         variable = plan.scm.settable[first]
         shift = first in plan.scm  # a label has no value of its own that could be shifted
         value = "+1" if shift and not variable.discrete else shown(variable.placeholder(), variable)
-        say(f"  deepscm counterfactual {plan.folder} --do {first}={value}")
+        mere = any(plan.scm[name].abduction == "none" for name in plan.scm.graph.nodes)
+        query = "sample" if mere else "counterfactual"
+        say(f"  deepscm {query} {plan.folder} --do {first}={value}")
     say(f"  deepscm evaluate {plan.folder}")
 
 
