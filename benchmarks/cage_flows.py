@@ -53,7 +53,7 @@ def fitted(
         adam.step()
         if (step + 1) % EVERY == 0 or step + 1 == steps:
             _write(path, flow, adam, step + 1)
-            print(f"step {step + 1:,}: {float(loss):.4f} nats", flush=True)
+            print(f"step {step + 1:,}: {loss.item():.4f} nats", flush=True)
     return flow.eval()
 
 

@@ -27,7 +27,7 @@ from deepscm.data import morphomnist
 from deepscm.data.morphometry import measure_intensity, measure_thickness
 from models import morphomnist as morphomnist_model
 
-SIZE, STEPS, BATCH = 14, 2_500, 128  # of the flow; the published one has 28 x 28 pixels and 250 epochs
+SIZE, STEPS, BATCH = 14, 1_500, 128  # of the flow; the published one has 28 x 28 pixels and 250 epochs
 LAYERS, WIDTH, BLOCKS = 8, 128, 2
 ALPHAS = (0.5, 1.0, 2.0, 3.0)
 NOISE = 0.05  # share of the range that is kept away from either end
