@@ -186,7 +186,7 @@ def network_gain(rows: Tensor, y: Tensor, logits: Tensor, seed: int = 0) -> Esti
     if min(target[~held].sum(), (1 - target[~held]).sum()) < 4:
         return Estimate(0.0, math.nan, math.nan, 0)
     scale = StandardScaler().fit(x[~held])
-    network = MLPClassifier((64,), alpha=0.01, max_iter=150, early_stopping=True, random_state=seed)
+    network = MLPClassifier((64,), alpha=0.01, max_iter=150, early_stopping=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         network.fit(scale.transform(x[~held]), target[~held])

@@ -44,7 +44,7 @@ class Flow:
         if hasattr(model, "eval"):
             model.eval()
         drawn = self._drawn(2, 0)
-        self.shapes = [part.shape[1:] for part in drawn]
+        self.shapes, self.dtype = [part.shape[1:] for part in drawn], drawn[0].dtype
         self.latent = sum(math.prod(part) for part in self.shapes)
         if self.latent != math.prod(self.shape):
             raise ConfigurationError(f"shape={self.shape} came for a flow of {self.latent} dimensions; give the shape "
@@ -56,7 +56,7 @@ class Flow:
 
     def decode(self, z: Tensor) -> Tensor:
         """`(N, L)` -> `(N, *shape)`."""
-        pieces = z.split([math.prod(shape) for shape in self.shapes], 1)
+        pieces = z.to(self.dtype).split([math.prod(shape) for shape in self.shapes], 1)
         parts = [piece.reshape(len(z), *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
         return self.port.decode(parts).reshape(len(z), *self.shape)
 
@@ -66,7 +66,7 @@ class Flow:
         Raises:
             DataError: values of another shape.
         """
-        values = torch.as_tensor(x)
+        values = torch.as_tensor(x).to(self.dtype)
         if values.shape[1:] != self.shape:
             raise DataError(f"values of shape {tuple(values.shape)} came; (N, {', '.join(map(str, self.shape))}) is "
                             "expected.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from deepscm.probing.linear import Linear
 from deepscm.probing.nulls import Null
 from deepscm.probing.pairs import Effect, Pair
 
+STEP = 0.25  # of slopes, in the prior's units: small beside its deviation, large beside float noise
 Effects = dict[tuple[str, str], Tensor]  # individual effects (n,) by cause and effect
 
 
@@ -45,6 +47,12 @@ class Decoded:
         sign = signs(cause.logit(self.latents))[:, 0]
         return {name: sign * (after[name] - self.before[name]) for name in self.judges}
 
+    def slopes(self, cause: Linear, step: float = STEP) -> dict[str, Tensor]:
+        """Changes `(n,)` of every judged attribute between `z - step h` and `z + step h`, whatever the factual."""
+        along = (step * cause.normal).to(self.latents.dtype)
+        above, below = self._seen(self.latents + along), self._seen(self.latents - along)
+        return {name: above[name] - below[name] for name in self.judges}
+
     def _seen(self, latents: Tensor) -> dict[str, Tensor]:
         """Judgements of what latents decode to, without keeping more than a batch of it."""
         parts: dict[str, list[Tensor]] = {name: [] for name in self.judges}
@@ -68,9 +76,10 @@ def with_images(
         alpha, alphas: of the tests and of the curves.
         random: classifiers with random normals in place of an attribute's, for the null.
     """
-    at = {a: _all(decoded, causes, a) for a in sorted({alpha, *alphas})}
+    at = {a: _all(causes, functools.partial(decoded.effects, alpha=a)) for a in sorted({alpha, *alphas})}
+    slopes = _all(causes, decoded.slopes)
     nulls = {} if random is None else {name: _null(decoded, random(name), alpha) for name in causes}
-    return tuple(_with(pair, at, alpha, alphas, nulls) if {pair.one, pair.other} <= set(causes) else pair
+    return tuple(_with(pair, at, slopes, alpha, alphas, nulls) if {pair.one, pair.other} <= set(causes) else pair
                  for pair in pairs)
 
 
@@ -86,17 +95,17 @@ def difference(forward: Tensor, backward: Tensor) -> Estimate:
 
 
 def relative(one: Tensor, own_other: Tensor, other: Tensor, own_one: Tensor) -> Estimate:
-    """`|E one / E own_other| - |E other / E own_one|` of effects `(n,)` of the same latents, by the delta method.
+    """`|E one / E own_other| - |E other / E own_one|` of slopes `(n,)` at the same latents, by the delta method.
 
-    The effect of one attribute on the other is divided by what moving along the other's own normal does to the other.
-    Both quotients are the cosine where effects are those of linear classifiers, for small alpha: what differs then is
-    neither sharpness nor prevalence.
+    How much an attribute changes along the other's normal is divided by how much it changes along its own. Both
+    quotients are the cosine where attributes are linear in normal latents, whatever their sharpness and prevalence: so
+    what differs is the generator's (or a normal's that is not where the judge sees its attribute).
 
     Args:
-        one: effects of the first attribute on the second.
-        own_other: of the second on itself.
-        other: of the second on the first.
-        own_one: of the first on itself.
+        one: changes of the second attribute along the first's normal (`Decoded.slopes`).
+        own_other: of the second along its own.
+        other: of the first along the second's.
+        own_one: of the first along its own.
 
     Example:
         >>> relative(*(torch.full((9,), x) for x in (0.2, 0.4, 0.1, 0.2))).value
@@ -125,9 +134,8 @@ def known(judges: Mapping[str, Judge], attributes: Sequence[str]) -> None:
         raise DataError(f"judges of {', '.join(strange)} came; the attributes are {', '.join(attributes)}.")
 
 
-def _all(decoded: Decoded, causes: Mapping[str, Linear], alpha: float) -> Effects:
-    return {(cause, effect): rows for cause, linear in causes.items()
-            for effect, rows in decoded.effects(linear, alpha).items()}
+def _all(causes: Mapping[str, Linear], effects: Callable[[Linear], Mapping[str, Tensor]]) -> Effects:
+    return {(cause, effect): rows for cause, linear in causes.items() for effect, rows in effects(linear).items()}
 
 
 def _null(decoded: Decoded, directions: Linear, alpha: float) -> dict[str, Tensor]:
@@ -138,7 +146,7 @@ def _null(decoded: Decoded, directions: Linear, alpha: float) -> dict[str, Tenso
 
 
 def _with(
-    pair: Pair, at: Mapping[float, Effects], alpha: float, alphas: Sequence[float],
+    pair: Pair, at: Mapping[float, Effects], slopes: Effects, alpha: float, alphas: Sequence[float],
     nulls: Mapping[str, Mapping[str, Tensor]],
 ) -> Pair:
     def extended(effect: Effect) -> Effect:
@@ -150,8 +158,8 @@ def _with(
     def delta(a: float) -> Estimate:
         return difference(at[a][pair.one, pair.other], at[a][pair.other, pair.one])
 
-    one, other, effects = pair.one, pair.other, at[alpha]
-    quotients = relative(effects[one, other], effects[other, other], effects[other, one], effects[one, one])
+    one, other = pair.one, pair.other
+    quotients = relative(slopes[one, other], slopes[other, other], slopes[other, one], slopes[one, one])
     curve = torch.tensor([delta(a).value for a in alphas], dtype=torch.float64)
     return dataclasses.replace(
         pair, forward=extended(pair.forward), backward=extended(pair.backward), image_delta=delta(alpha),

@@ -76,11 +76,11 @@ class Pair:
         nulls: of delta, by kind: the classifier of `one` is replaced, and then that of `other`; the null with the
             larger p-value stands here, so that the order of the names does not matter.
         predicted: delta from sharpness and prevalence alone, for small alpha (`first_order`).
-        gaussian: the same for any alpha and a normal prior.
+        gaussian: the same for any alpha and a normal prior. Both are about soft outcomes.
         image_delta: delta of the effects in decoded values; None where there is no judge.
-        image_relative: the same with each effect divided by what moving along the effect's own normal does to it
-            (`deepscm.probing.images.relative`): sharpness and prevalence cancel for small alpha, and with latent
-            classifiers nothing would be left.
+        image_relative: the same from slopes in decoded values, each divided by the slope along the effect's own normal
+            (`deepscm.probing.images.relative`): sharpness and prevalence cancel. With latent classifiers nothing would
+            be left.
         cosine: between both normals.
         curve: over alpha.
         direction: the paper's reading: "->", "<-", or "none" where random directions reach the same delta.

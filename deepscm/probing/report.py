@@ -22,8 +22,8 @@ _NOTES = (
     "difference of their sizes, positive for the first as the cause; intervals by bootstrap over classifiers",
     "predicted: delta from the classifiers' sharpness and prevalence alone, for small alpha; gaussian: the same for "
     "this alpha and a normal prior. Where they agree with delta, it says nothing of causes",
-    "image delta: by classifiers of decoded values; image relative: the same with each effect divided by what moving "
-    "along the effect's own normal does to it, so that sharpness and prevalence cancel for small alpha",
+    "image delta: by classifiers of decoded values; image relative: the same from slopes, each divided by the slope "
+    "along the effect's own normal, so that sharpness and prevalence cancel",
     "nulls test association, not direction; p forward and p backward: the larger of both nulls'",
 )
 
