@@ -31,7 +31,7 @@ def balanced(right: Tensor, labels: Tensor) -> Estimate:
 
     Example:
         >>> str(balanced(torch.tensor([1, 1, 0, 1]), torch.tensor([1, 0, 0, 0])))
-        '0.8333 ± 0.33'
+        '0.8333 ± 0.27'
     """
     parts = [mean(right[labels == value].double()) for value in (0, 1) if bool((labels == value).any())]
     value = sum(part.value for part in parts) / len(parts)
@@ -76,7 +76,7 @@ def share(judge: Judge, images: Any, name: str) -> Estimate:
 
 def distances(judge: Judge, images: Any, reference: Any) -> dict[str, Estimate]:
     """Frechet distances to reference images, on the judge's features and on those of a fixed random network."""
-    networks = {"judge's features": judge.features, "random features": RandomFeatures(3)}
+    networks: dict[str, Any] = {"judge's features": judge.features, "random features": RandomFeatures(3)}
     return {name: frechet(embedded(network, images), embedded(network, reference))
             for name, network in networks.items()}
 
@@ -157,6 +157,31 @@ def absent(scm: SCM, judge: Judge, label: str, sex: int, n: int, real: Rows, see
         f"photographs of {SEXES[sex]} without": mean(found[without & ~labels[:, column], column].double()),
         "sex seen in photographs": mean((found[without, NAMES.index("male")] == bool(sex)).double()),
     }
+
+
+def rare(scm: SCM, label: str, photographs: Rows, most: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """How far images that have a label, and as many that lack it, are from photographs that do (Fig. 20).
+
+    Frechet distances of random features to one half of the photographs; the other half says what none is.
+
+    Args:
+        scm: the model.
+        label: a rare one.
+        photographs: rows of the training part, in any order.
+        most: images of each kind.
+        seed: of the noise, and of the halves.
+    """
+    features, out = RandomFeatures(3), dict[str, Any]()
+    for value in (1, 0):
+        rows = np.flatnonzero(np.asarray(photographs[label]) == value)
+        chosen = np.random.default_rng(seed).permutation(rows)[: 2 * most]
+        half = len(chosen) // 2
+        one, other = (embedded(features, np.asarray(photographs["image"][np.sort(part)]))
+                      for part in (chosen[:half], chosen[half : 2 * half]))
+        made = embedded(features, scm.sample(half, given={label: value}, seed=seed, batch_size=500)["image"])
+        out |= {f"{label}={value}": frechet(made, one), f"photographs, {label}={value}": frechet(other, one),
+                f"images, {label}={value}": half}
+    return out
 
 
 def rungs(

@@ -145,6 +145,16 @@ def test_distances(scm: SCM) -> None:
     assert all(far[name].value > 5 * near[name].value for name in near)
 
 
+def test_images_of_a_rare_label_are_compared_to_photographs_of_it(scm: SCM) -> None:
+    """A model that does not paint a label is far from photographs that have it, and as near as any to those without."""
+    real = {name: np.asarray(value) for name, value in scm.sample(1500, seed=4).items()}
+    own, blind = (measures.rare(model, "bald", real, most=200) for model in (scm, model(blind=("bald",))))
+    assert own["images, bald=1"] == own["images, bald=0"] == 200
+    assert own["bald=1"].value < 3 * own["photographs, bald=1"].value
+    assert blind["bald=1"].value > 3 * blind["photographs, bald=1"].value
+    assert blind["bald=0"].value < 3 * blind["photographs, bald=0"].value
+
+
 def test_weights_make_both_classes_count_alike_among_those_asked(scm: SCM) -> None:
     labels = label_classifier.matrix(scm.sample(400, seed=0))
     weights = label_classifier.weights(labels)

@@ -94,7 +94,7 @@ def test_benchmark(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(benchmark, "trained", counted)
     benchmark.main([variant], tmp_path / "runs")
     written = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results").glob("*.json")}
-    assert set(written) == {f"causalgan{part}" for part in ("", "_labels", "_absent", "_rungs", "_curves")}
+    assert set(written) == {f"causalgan{part}" for part in ("", "_labels", "_absent", "_rare", "_rungs", "_curves")}
     first, ours = written["causalgan"]["rows"]
     assert (first["model"], ours["model"]) == ("photographs", variant)
     assert 0 <= ours["balanced accuracy"] <= 1

@@ -74,8 +74,8 @@ def _variants() -> dict[str, Config]:
         "causalbegan-paper": Config(
             method="causalbegan", size=64, width=128, epochs=25, batch_size=16, lr=8e-5, ema=None),
     }
-    every = {f"{graph}-{name}": dataclasses.replace(config, graph=graph) for graph in GRAPHS
-             for name, config in made.items()}
+    every = {f"{graph}-{name}": dataclasses.replace(config, graph=graph)  # type: ignore[arg-type]
+             for graph in GRAPHS for name, config in made.items()}
     return every | {
         "cG1-causalgan-no-anti": dataclasses.replace(made["causalgan"], anti=False),
         "cG1-causalbegan-no-third": dataclasses.replace(made["causalbegan"], third=False),
