@@ -159,25 +159,25 @@ def _columns(
     columns, numbers = sources.evidence(target, data, rows, part=part, image_column=image_column, column=column,
                                         fit=fit)
     others = {_term(term)[0] for term in terms} - set(columns)
-    table = Path(data).expanduser() if data is not None else None
-    if not others:
-        return columns
-    if (table is None or table.is_dir()) and target.model is not None and "table" not in (target.record.get("data") or
-                                                                                         {}):
-        root = str(table) if table is not None else (target.record.get("data") or {}).get("root")
-        more: Mapping[str, Any] = target.model.data(root, (part,))[part]
-    elif table is not None:
-        import pandas as pd
-
-        frame = pd.read_csv(table)
-        more = {str(name): frame[name].to_numpy() for name in frame}
-    else:
-        more = {}
+    more = _labels(target, data, part) if others else {}
     lacking = sorted(name for name in others if name not in more)
     if lacking:
         raise DataError(f"{', '.join(lacking)}: no such column; the data have "
                         f"{', '.join(str(name) for name in {**columns, **more})}.")
     return columns | {name: more[name][numbers] for name in others}
+
+
+def _labels(target: Target, data: str | None, part: str) -> Mapping[str, Any]:
+    """All columns of the data, variables or not: of a table, or of a part of the model's own data."""
+    path, recorded = Path(data).expanduser() if data is not None else None, target.record.get("data") or {}
+    if path is not None and not path.is_dir():
+        import pandas as pd
+
+        frame = pd.read_csv(path)
+        return {str(name): frame[name].to_numpy() for name in frame}
+    if target.model is None or (path is None and "table" in recorded):
+        return {}  # a run's table is split by the run; its other columns come with --data
+    return target.model.data(recorded.get("root") if path is None else str(path), (part,))[part]
 
 
 def _given(target: Target, node: str, given: list[str] | None) -> dict[str, Any] | None:
