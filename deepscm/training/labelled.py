@@ -161,8 +161,8 @@ class Labelled(Encoded):
     @torch.no_grad()
     def judged(self) -> dict[str, Tensor]:
         """Distance, spread and accuracy; computed once a validation."""
-        assert self.seen is not None
         if self.scores is None:
+            assert self.seen is not None
             real, truth, within = self.seen
             labels = self.drawn(truth, self.draws)
             pairs = [torch.cat([self.paint(part) for part in labels.split(250)]) for _ in range(2)]
