@@ -18,7 +18,7 @@ nflows = pytest.importorskip("nflows.flows.autoregressive")
 
 
 def test_mixtures_have_their_moments():
-    geometry = cage_toy.Geometry(centre=(1.0, -2.0), radius=3.0)
+    geometry = cage_toy.Geometry(share=0.5, centre=(1.0, -2.0), radius=3.0)
     points, cause, effect = geometry.draw(8000, seed=0)
     assert torch.equal(effect, points.mean(1) < 2.5)
     assert float(cause.double().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 8000**0.5)
@@ -30,12 +30,14 @@ def test_mixtures_have_their_moments():
 
 
 def test_the_true_judge_is_bayes():
-    geometry = cage_toy.Geometry(others=((0.0, 0.0),), spread=1.0, radius=0.0, deviation=2.0)
+    geometry = cage_toy.Geometry(0.5, others=((0.0, 0.0),), spread=1.0, radius=0.0, deviation=2.0)
     # N(0, 1) against N(0, 4): P = 1 / (1 + exp(-r^2/8) / 4 / exp(-r^2/2))
     x = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
     r = x.square().sum(1).double()
     expected = 1 / (1 + (-r / 8).exp() / 4 / (-r / 2).exp())
     torch.testing.assert_close(cage_toy.nearest(geometry)(x), expected)
+    rare = cage_toy.nearest(dataclasses.replace(geometry, share=0.2))(x)
+    torch.testing.assert_close(rare, 1 / (1 + 4 * (1 / expected - 1)))
 
 
 def test_a_killed_training_ends_with_the_same_flow(tmp_path, monkeypatch):
