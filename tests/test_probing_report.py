@@ -1,0 +1,333 @@
+"""The whole study: one call, its tables, its doubts, its figures, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from deepscm import plots, probing
+from deepscm.errors import CapabilityError, ConfigurationError, DataError, InterventionError
+from deepscm.metrics import Estimate, rbf_mmd
+from deepscm.probing import Decoder, Linear, Report, check, distances, fit, gate, moved, probe
+from deepscm.probing.assumptions import beyond, network_gain
+from deepscm.probing.pairs import doubts
+from deepscm.probing.prediction import slope
+
+OPTIONS: dict[str, Any] = {"samples": 800, "draws": 39, "resamples": 20, "alphas": (0.5, 2.0), "seed": 3}
+
+
+def latents(n: int = 900, d: int = 12, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def coins(p: Tensor, seed: int = 0) -> Tensor:
+    return torch.rand(len(p), generator=torch.Generator().manual_seed(50 + seed), dtype=torch.float64) < p
+
+
+def attributes(z: Tensor) -> dict[str, Tensor]:
+    """A blunt attribute, a sharp one along almost the same normal, and a coin."""
+    return {"blunt": coins(torch.sigmoid(1.5 * z[:, 0])), "sharp": coins(torch.sigmoid(6 * z[:, 0] + 3 * z[:, 1]), 1),
+            "coin": coins(torch.full((len(z),), 0.4), 2)}
+
+
+GENERATOR = Decoder(lambda z: z, 12, lambda x: x)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    z = latents()
+    judges = {"blunt": lambda x: torch.sigmoid(1.5 * x[:, 0]),
+              "sharp": lambda x: torch.sigmoid(6 * x[:, 0] + 3 * x[:, 1])}
+    return probe(GENERATOR, attributes(z), data=z, judges=judges, images=300, image_draws=19, **OPTIONS)
+
+
+def test_effects_are_those_of_its_classifiers(report: Report) -> None:
+    assert [(pair.one, pair.other) for pair in report.pairs] == [
+        ("blunt", "sharp"), ("blunt", "coin"), ("sharp", "coin")]
+    prior = GENERATOR.sample(800, seed=3).double()
+    assert torch.equal(report.prior, prior)
+    for pair in report.pairs:
+        one, other = (report.classifiers[name].linear for name in (pair.one, pair.other))
+        assert pair.forward.gate.value == pytest.approx(gate(one, other, prior, 1.0).item())
+        assert pair.backward.gate.value == pytest.approx(gate(other, one, prior, 1.0).item())
+        assert pair.delta.value == pytest.approx(abs(pair.forward.gate.value) - abs(pair.backward.gate.value))
+        assert pair.curve.forward[1].item() == pytest.approx(gate(one, other, prior, 2.0).item())
+        assert pair.curve.delta[0].item() == pytest.approx(probing.delta(one, other, prior, 0.5).item())
+        assert pair.predicted == pytest.approx(probing.first_order(one, other, prior, 1.0).item())
+        assert pair.gaussian == pytest.approx(probing.gaussian(one, other, 1.0).item())
+        for null in (*pair.nulls.values(), *pair.forward.nulls.values(), *pair.backward.nulls.values()):
+            assert null.draws.shape == (39,)
+            assert 1 / 40 <= null.p <= 1
+        assert bool((pair.curve.low <= pair.curve.high).all())
+
+
+def test_sharpness_alone_makes_a_direction_and_is_named(report: Report) -> None:
+    pair = report.pair("sharp", "blunt")
+    assert (pair.one, pair.other) == ("blunt", "sharp")
+    assert pair.direction == "->"  # though neither causes the other
+    assert pair.forward.nulls["permuted"].p == pair.forward.nulls["random"].p == 1 / 40
+    assert pair.delta.low > 0
+    assert pair.gaussian == pytest.approx(pair.delta.value, abs=0.02)
+    assert any("sharpness and prevalence alone" in reason for reason in pair.reasons)
+
+
+def test_judges_see_the_same_effects_in_decoded_values(report: Report) -> None:
+    pair = report.pair("blunt", "sharp")
+    assert pair.forward.image is not None
+    assert pair.image_delta is not None
+    assert pair.image_relative is not None
+    z = report.prior[:300]
+    sharp = Linear(torch.tensor([[6.0, 3.0, *[0.0] * 10]]).double(), torch.zeros(1).double())
+    wanted = gate(report.classifiers["blunt"].linear, sharp, z, 1.0).item()
+    assert pair.forward.image.value == pytest.approx(wanted, abs=1e-4)
+    assert pair.forward.image.low < wanted < pair.forward.image.high
+    assert pair.forward.image_null is not None
+    assert pair.forward.image_null.p == 1 / 20
+    assert pair.curve.image is not None
+    assert pair.curve.image.shape == (2,)
+    # Sharpness made the difference of effects; relative to the attributes' own effects hardly any is left.
+    assert pair.image_relative.value == pytest.approx(0, abs=0.1)
+    assert report.pair("sharp", "coin").forward.image is None
+
+
+def test_a_coin_is_a_warning_that_stands_in_the_result(report: Report) -> None:
+    assert report.classifiers["coin"].quality.chance
+    assert len(report.warnings) == 1
+    assert "coin" in report.warnings[0]
+    assert "near chance" in report.warnings[0]
+    assert report.warnings[0] in report.markdown()
+    assert report.check is not None
+    assert any("near chance" in reason for reason in report.check.reasons["coin"])
+    assert any("coin: near chance" in reason for reason in report.pair("sharp", "coin").reasons)
+
+
+def test_matrix_and_graph(report: Report) -> None:
+    matrix = report.matrix
+    assert matrix.names == ("blunt", "sharp", "coin")
+    torch.testing.assert_close(matrix.delta, -matrix.delta.T, equal_nan=True)
+    assert bool(torch.isnan(matrix.gate.diagonal()).all())
+    assert matrix.gate[1, 0].item() == report.pair("blunt", "sharp").backward.gate.value
+    graph = matrix.graph()
+    assert graph.has_edge("blunt", "sharp")
+    assert graph["blunt"]["sharp"]["gate"] == report.pair("blunt", "sharp").forward.gate.value
+    assert set(graph.nodes) == {"blunt", "sharp", "coin"}
+
+
+def test_latent_classifiers_imply_no_cycles_whatever_the_attributes_are() -> None:
+    z = latents(600, 6)
+    mixed = latents(6, 6, 5)
+    some = {f"a{k}": coins(torch.sigmoid((k + 1) * (z @ mixed[k] + z[:, 0]) / 2)) for k in range(6)}
+    found = probe(Decoder(lambda z: z, 6), some, latents=z, check=False, alpha=0.01, samples=2000, draws=19,
+                  resamples=0, alphas=(0.01,))
+    matrix = found.matrix
+    everything = dataclasses.replace(matrix, direction=matrix.delta.sign().nan_to_num()).graph()
+    assert everything.number_of_edges() == 15
+    assert nx.is_directed_acyclic_graph(everything)
+    slopes = {name: slope(c.linear, found.prior).item() for name, c in found.classifiers.items()}
+    assert list(nx.topological_sort(everything)) == sorted(slopes, key=lambda name: slopes[name])
+    assert set(matrix.graph().edges) <= set(everything.edges)
+
+
+def test_tables_json_and_figures(report: Report, tmp_path: Any) -> None:
+    text = json.dumps(report.json())
+    assert json.loads(text)["settings"]["samples"] == 800
+    assert len(json.loads(text)["pairs"][0]["curve"]["alphas"]) == 2
+    assert "NaN" not in text
+    frame = report.frame()
+    assert frame.shape[0] == 3
+    assert frame["± delta"][0] == pytest.approx(report.pairs[0].delta.half)
+    assert report.table().rows[0]["p permuted"] == report.pairs[0].nulls["permuted"].p
+    assert report.quality().rows[1]["attribute"] == "sharp"
+    for name in ("Generative effects", "Classifiers", "Assumptions"):
+        assert f"## {name}" in report.markdown()
+    drawing = report.figure()
+    assert len(drawing.axes) == 6
+    assert plots.save(drawing, tmp_path / "probes.png").stat().st_size > 5000
+    with pytest.raises(DataError, match="attributes are"):
+        report.pair("blunt", "nothing")
+
+
+def test_a_seed_repeats_and_names_only_change_signs(report: Report) -> None:
+    z = latents()
+    swapped = dict(reversed(attributes(z).items()))
+    again = probe(GENERATOR, swapped, latents=z, check=False, **OPTIONS)
+    for pair in report.pairs:
+        other = again.pair(pair.one, pair.other)
+        assert (other.one, other.other) == (pair.other, pair.one)
+        assert other.delta.value == -pair.delta.value
+        assert {kind: null.p for kind, null in other.nulls.items()} == {k: null.p for k, null in pair.nulls.items()}
+        assert other.direction == {"->": "<-", "<-": "->"}.get(pair.direction, "none")
+        assert (other.delta.low, other.delta.high) == pytest.approx((-pair.delta.high, -pair.delta.low))
+        assert other.forward.nulls["permuted"].p == pair.backward.nulls["permuted"].p
+    assert again.check is None
+    assert len(again.warnings) == 1
+
+
+def test_bootstrap_interval_covers_the_effect_of_the_true_classifiers() -> None:
+    truth = [Linear(torch.tensor([w]).double(), torch.zeros(1).double()) for w in ([2.0, 0.0], [1.0, 1.0])]
+    made, inside = Decoder(lambda z: z, 2), []
+    for seed in range(30):
+        z = latents(1000, 2, seed)
+        labels = {name: coins(linear.probability(z)[:, 0], 2 * seed + k)
+                  for k, (name, linear) in enumerate(zip("ab", truth, strict=True))}
+        found = probe(made, labels, latents=z, check=False, samples=4000, draws=19, resamples=60, alphas=(1.0,))
+        interval = found.pairs[0].delta
+        inside.append(interval.low <= probing.delta(*truth, found.prior, 1.0).item() <= interval.high)
+    assert np.mean(inside) > 0.82  # 95 % of 30, three standard errors below
+
+
+# -- assumptions ------------------------------------------------------------------------------------------------------
+
+
+def test_assumptions_that_hold() -> None:
+    z = latents(3000, 3)
+    fine = {"a": coins(torch.sigmoid(2 * z[:, 0] - 0.5))}
+    found = check(Decoder(lambda z: z, 3), fine, latents=z, samples=3000)
+    assert found.passed, found.reasons
+    assert found.table.rows[0]["beyond"] < 0.02
+
+
+def test_a_ring_is_no_half_space() -> None:
+    z = latents(2000, 2)
+    ring = {"ring": z.norm(dim=1) > 1.2}
+    reasons = check(Decoder(lambda z: z, 2), ring, latents=z, samples=500).reasons["ring"]
+    assert any("no plane separates" in reason for reason in reasons)
+    hard = ring["ring"].double()
+    gain = network_gain(z, hard, fit(z, ring)["ring"].quality.logits)
+    assert gain.low > 0.2
+    line = (z[:, 0] > 0.3).double()
+    assert network_gain(z, line, fit(z, {"line": line})["line"].quality.logits).value < 0.02
+
+
+def test_support() -> None:
+    z = latents(1500, 2)
+    half = {"a": coins(torch.sigmoid(3 * z[:, 0]))}
+    made = Decoder(lambda z: z, 2)
+    far = check(made, half, latents=z, samples=2000, alpha=6.0).reasons["a"]
+    assert any("smaller alpha" in reason for reason in far)
+    shifted = check(made, {"a": coins(torch.sigmoid(3 * z[:, 0] + 3))}, latents=z + torch.tensor([1.5, 0.0]),
+                    samples=2000).reasons["a"]
+    assert any("elsewhere" in reason for reason in shifted)
+    # A normal prior along one axis: P(|z| > 2.576) of latents that are twice as wide is P(|z| > 1.288).
+    assert beyond(2 * latents(200_000, 1, 1), latents(200_000, 1, 2), torch.ones(1).double()) == pytest.approx(
+        2 * float(torch.special.ndtr(torch.tensor(-1.288))), abs=0.01)
+
+
+def test_calibration_and_a_side_that_nothing_lies_on() -> None:
+    z = latents(300, 40)
+    spoiled = check(Decoder(lambda z: z, 40), {"a": coins(torch.sigmoid(z[:, 0]))}, latents=z, samples=500,
+                    penalty=1e-3).reasons["a"]
+    assert any("too large" in reason for reason in spoiled)  # forty features for three hundred rows
+    z = latents(3000, 2)
+    rare = check(Decoder(lambda z: z, 2), {"a": coins(torch.sigmoid(0.8 * z[:, 0] - 4))}, latents=z,
+                 samples=2000).reasons["a"]
+    assert any("same side" in reason for reason in rare)
+
+
+def test_doubts_read_the_numbers(report: Report) -> None:
+    pair = dataclasses.replace(report.pair("blunt", "sharp"), image_delta=None, image_relative=None)
+    nulls = {kind: dataclasses.replace(null, p=0.01) for kind, null in pair.nulls.items()}
+    sure = dataclasses.replace(pair, gaussian=0.0, nulls=nulls)
+    assert doubts(sure, {}) == ()
+    assert len(doubts(sure, {"sharp": ("a", "b"), "other": ("c",)})) == 2
+    value = pair.delta.value
+    cases = [({"delta": Estimate(value, -1.0, 1.0, 9)}, "contains 0"), ({"gaussian": value}, "alone"),
+             ({"image_delta": Estimate(-1.0, -2.0, -0.5, 9)}, "contradict"),
+             ({"image_delta": Estimate(1.0, -2.0, 4.0, 9)}, "do not tell"), ({"nulls": pair.nulls | {
+                 "permuted": dataclasses.replace(pair.nulls["permuted"], p=0.3)}}, "shuffled")]
+    for change, word in cases:
+        found = doubts(dataclasses.replace(sure, **change), {})
+        assert len(found) == 1
+        assert word in found[0]
+    agreed = {"gaussian": value, "image_delta": Estimate(1.0, 0.5, 1.5, 9)}
+    assert len(doubts(dataclasses.replace(sure, **agreed), {})) == 1  # also judges have a sharpness
+    assert not doubts(dataclasses.replace(sure, **agreed, image_relative=Estimate(0.3, 0.1, 0.5, 9)), {})
+
+
+# -- distances --------------------------------------------------------------------------------------------------------
+
+
+def test_distance_to_conditional_latents() -> None:
+    up = Linear(torch.tensor([[2.0, 0.0]]).double(), torch.zeros(1).double())
+    z = latents(1500, 2)
+    alphas = (0.4, 1.6, 3.0, 6.0)
+    found = distances(up, z, alphas)
+    values = [f.value for f in found]
+    assert values[1] < values[0]  # E[z | z > 0] - E[z | z < 0] = 1.6 is where the halves lie on each other
+    assert values[1] < values[2] < values[3]
+    shuffled = z[torch.randperm(1500, generator=torch.Generator().manual_seed(0))]
+    has = shuffled[:, 0] > 0
+    one, others = shuffled[has], shuffled[~has]
+    width = float(torch.nn.functional.pdist(shuffled).median())
+    assert values[3] == pytest.approx(rbf_mmd(one, moved(up, others, 6.0), width=width).value, rel=1e-3)
+    away = distances(up, -z, alphas, value=0)
+    assert [a.value for a in away] == pytest.approx(values, abs=0.02)
+    for options in ({"value": 2}, {"alphas": (0.0,)}):
+        with pytest.raises((DataError, InterventionError)):
+            distances(**{"cause": up, "latents": z, "alphas": alphas, **options})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="more latents"):
+        distances(up, z[:, :].abs(), alphas)
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_figures(tmp_path: Any) -> None:
+    from deepscm import Image
+
+    z = latents(50, 2)
+    points = plots.labelled_points({"cause": (z, z[:, 0] > 0), "effect": (z, z[:, 1] > 0)})
+    assert [ax.get_title() for ax in points.axes] == ["cause", "effect"]
+    values = torch.tensor([[math.nan, 0.5], [-0.25, math.nan]])
+    matrix = plots.effect_matrix(values, ["a", "b"])
+    assert [text.get_text() for text in matrix.axes[0].texts] == ["0.5", "−0.25"]
+    curve = [Estimate(0.1, 0.0, 0.2, 9), Estimate(0.3, 0.2, 0.4, 9)]
+    lines = plots.distance_curves([1.0, 2.0], {"a": curve, "b": curve}).axes[0].lines
+    assert [list(line.get_ydata()) for line in lines] == [[0.1, 0.3]] * 2
+    walk = plots.latent_walks({"up": torch.zeros(3, 1, 4, 4)}, Image(1, 4, 4), (1.0, 2.0))
+    assert [ax.get_title() for ax in walk.axes] == ["factual", "α = 1", "α = 2"]
+    for drawing in (points, matrix, walk):
+        assert plots.save(drawing, tmp_path / "figure.png").stat().st_size > 1000
+    for broken in (lambda: plots.labelled_points({"a": (z, z[:3, 0])}), lambda: plots.effect_matrix(values, ["a"]),
+                   lambda: plots.probes([]),
+                   lambda: plots.latent_walks({"up": torch.zeros(2, 1, 4, 4)}, Image(1, 4, 4), (1.0, 2.0))):
+        with pytest.raises(DataError):
+            broken()
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_refusals() -> None:
+    z = latents(100, 12)
+    good = attributes(z)
+    a, b = good["blunt"], good["sharp"]
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"attributes": {"a": a}}, DataError, "two or more"),
+        ({"attributes": {"a": a, "b": torch.ones(100)}}, DataError, "constant"),
+        ({"attributes": {"a": a, "b": torch.arange(100) < 4}}, DataError, "rarer"),
+        ({"attributes": {"a": a, "b": b[:50]}}, DataError, "lengths|50"),
+        ({"alpha": 0.0}, InterventionError, "positive"),
+        ({"alpha": -1.0}, InterventionError, "positive"),
+        ({"alphas": (1.0, 0.0)}, InterventionError, "positive"),
+        ({"latents": None}, DataError, "neither"),
+        ({"data": z}, DataError, "both"),
+        ({"latents": z[:, :5]}, DataError, "dimensions"),
+        ({"draws": 5}, ConfigurationError, "19"),
+        ({"judges": {"c": lambda x: x}}, DataError, "judges of c"),
+        ({"outcome": "odd"}, ConfigurationError, "outcome"),
+        ({"generator": Decoder(lambda z: z, 12), "latents": None, "data": z}, CapabilityError, "encoder"),
+    ]
+    for change, error, word in cases:
+        options: dict[str, Any] = {"generator": GENERATOR, "attributes": {"a": a, "b": b}, "latents": z, "samples": 50,
+                                   "draws": 19, "resamples": 0, "check": False, **change}
+        with pytest.raises(error, match=word):
+            probe(**options)
