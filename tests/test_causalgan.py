@@ -366,7 +366,7 @@ def test_labels_and_image_together() -> None:
               x=Node(Image(1, 4, 4, low=-1, high=1), gan(), ["a", "b"]))
     data = rows(60)
     state = {k: v.clone() for k, v in scm.state_dict().items()}
-    history = scm.fit(data, data, objectives=[Together("x", causes=["a", "b"])], epochs=1, batch_size=20)
+    history = scm.fit(data, data, objectives=[Together("x", causes=["a", "b"], draws=40)], epochs=1, batch_size=20)
     assert set(history.epochs[0].validation) == {"together", "together.spread", "together.accuracy"}
     moved = {k.split(".")[1] for k, v in scm.state_dict().items() if not torch.equal(v, state[k])}
     assert len(moved) >= 1
@@ -415,8 +415,8 @@ def test_tables_fit_every_power_of_two(size: int) -> None:
                                    (tables.causalgan_generator(3, size, 4, kernel=4), 9),
                                    (tables.causalbegan_generator(3, size, 4), 9)):
         assert stack(generator_rows, (inputs, 1, 1))[1] == image
-    assert stack(tables.causalgan_trunk(size, 4), image)[1] == (size, 4, 4)
-    assert stack(tables.causalgan_trunk(size, 4, 4), image)[1] == (size, 4, 4)
+    assert stack(tables.causalgan_trunk(size, 4), image)[1] == (size // 2, 4, 4)
+    assert stack(tables.causalgan_trunk(size, 4, 4), image)[1] == (size // 2, 4, 4)
     assert stack(tables.causalbegan_autoencoder(3, size, 4, 5), image)[1] == image
 
 
@@ -454,7 +454,7 @@ def test_an_image_that_is_no_sink() -> None:
 def test_causes_that_are_no_labels() -> None:
     image = Image(1, 4, 4, low=-1, high=1)
     known = GumbelMax(probabilities=[0.2, 0.3, 0.5])
-    refused(SCM(c=Node(Categorical(3), known), x=Node(image, gan(), ["c"])), r"cause c is Categorical\(3\)")
+    refused(SCM(c=Node(Categorical(3), known), x=Node(image, gan(), ["c"])), r"cause c is Categorical\(levels=3\)")
     refused(SCM(x=Node(image, gan())), "no causes")
     hidden = SCM(a=Node(Binary(), GumbelMax(probabilities=0.5), observed=False), x=Node(image, gan(), ["a"]))
     refused(hidden, "never observed")
@@ -485,7 +485,7 @@ def test_images_that_are_all_the_same_stop_training_with_the_best_weights() -> N
             states.append({k: v.clone() for k, v in self.mechanism.state_dict().items()})
             return super().validate(batch)
 
-    game = Watched("x", collapse=1e9)  # any spread is below it, so the third validation ends the game
+    game = Watched("x", collapse=1e9, draws=40)  # any spread is below it, so the third validation ends the game
     with pytest.raises(TrainingError, match=r"generator has collapsed: two images of the same labels.*anti_decay="):
         scm.fit(rows(40), rows(20, 1), nodes=["x"], objectives=[game], epochs=9, batch_size=20)
     assert len(states) == 3
@@ -504,5 +504,5 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_best_weights() -> Non
 
     scm = model()
     with pytest.raises(TrainingError, match=r"broken\.labeler is not finite in epoch 2.*put back"):
-        scm.fit(rows(40), rows(20, 1), nodes=["x"], objectives=[Broken("x")], epochs=3, batch_size=20)
+        scm.fit(rows(40), rows(20, 1), nodes=["x"], objectives=[Broken("x", draws=40)], epochs=3, batch_size=20)
     assert all(bool(torch.isfinite(p).all()) for p in scm["x"].parameters())

@@ -16,7 +16,7 @@ from deepscm.nn.stack import Layer
 from deepscm.training.adversarial import Encoded
 from deepscm.training.batches import Source, gather
 from deepscm.training.embeddings import Embed
-from deepscm.training.objectives import Batch, Losses, trainable
+from deepscm.training.objectives import Batch, Losses
 from deepscm.training.preparation import STREAM_ROWS, numbers
 from deepscm.variables import Binary
 
@@ -92,7 +92,7 @@ class Labelled(Encoded):
         if not self.links:
             raise TrainingError(f"{self.node} has no causes; {type(self).__name__} needs labels. Use Adversarial.")
         self.before = graph.ancestors(self.node)
-        raw = [name for name in self.before if trainable(self.scm[name]) and not bool(self.scm[name].prepared)]
+        raw = [name for name in self.before if [*self.scm[name].parameters()] and not bool(self.scm[name].prepared)]
         if raw and self.labels == "model":
             raise TrainingError(f"{', '.join(sorted(raw))}: untrained, but labels of generated images come from there; "
                                 'train these mechanisms first, or give labels="data".')
