@@ -114,8 +114,8 @@ def pictures(variant: str, scm: SCM, folder: Path) -> None:
     for effect, _ in ACTIONS[:2]:
         rows = plots.rung_samples(scm, "image", {effect: 1}, n=10, seed=0)
         plots.save(plots.image_rows(rows, image), folder / f"{variant}-{effect}.png")
-    rows = {f"{label}: {name}": plots.sweep_samples(scm, "image", label, VALUES, n=2, seed=1).reshape(10, *image.shape)
-            for label in SWEPT for name in ("0 to 1, two faces",)}
+    rows = {plots.label(cause): plots.sweep_samples(scm, "image", cause, VALUES, n=2, seed=1).reshape(-1, *image.shape)
+            for cause in SWEPT}
     heads = [f"{value:g}" for _ in range(2) for value in VALUES]
     plots.save(plots.image_rows(rows, image, heads=heads), folder / f"{variant}-sweeps.png")
     whole = scm.sample(128, seed=2)["image"]

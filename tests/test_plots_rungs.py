@@ -86,12 +86,17 @@ def test_repeated_samples_differ_by_their_own_noise_alone(scm: SCM) -> None:
 
 
 def test_image_rows() -> None:
-    grey = {name: np.full((4, 1, 6, 8), 51.0 * k) for k, name in enumerate(("seen", "given", "done"))}
+    names = ("seen", "given", "P(image | do(mustache = 1))")
+    grey = {name: np.full((4, 1, 6, 8), 51.0 * k) for k, name in enumerate(names)}
     figure = plots.image_rows(grey, Image(1, 6, 8), heads=list("abcd"), title="rungs")
     ax = figure.axes[0]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == list(grey)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == list("abcd")
     np.testing.assert_allclose(ax.images[0].get_array()[[3, 10, 17], 4], [0, 0.2, 0.4])
+    figure._repr_png_()  # lays it out
+    edge = figure.get_size_inches() * figure.dpi
+    boxes = [text.get_window_extent() for text in [*ax.get_yticklabels(), *ax.get_xticklabels(), ax.title]]
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= edge[0] and box.y1 <= edge[1] for box in boxes)
     assert len(plots.image_rows(np.zeros((2, 3, 1, 6, 8)), Image(1, 6, 8)).axes[0].get_yticks()) == 0
     with pytest.raises(DataError, match="equal length"):
         plots.image_rows({"a": grey["seen"], "b": grey["seen"][:2]}, Image(1, 6, 8))

@@ -164,10 +164,13 @@ def image_rows(
                         "head for each column or none, are expected.")
     across, (height, width) = lengths.pop(), variable.shape[1:]
     gap = max(1, round(_GAP * height))
-    side = 0.06 * max(map(len, named), default=0) + 0.1
-    top = 0.1 + 0.2 * bool(heads) + 0.2 * bool(title)
-    drawing = figure(across * tile * width / height * (1 + _GAP) + side, len(drawn) * tile * (1 + _GAP) + top)
-    ax = drawing.subplots()
+    # Fixed in inches, since names must have their room whatever the shape of the images is.
+    side, top = 0.06 * max(map(len, named), default=0) + 0.1, 0.05 + 0.2 * bool(heads) + 0.2 * bool(title)
+    inch = tile / height
+    wide, tall = ((across * (width + gap) - gap) * inch, (len(drawn) * (height + gap) - gap) * inch)
+    whole = (side + wide + 0.1, top + tall + 0.05)
+    drawing = figure(*whole, constrained=False)
+    ax = drawing.add_axes((side / whole[0], 0.05 / whole[1], wide / whole[0], tall / whole[1]))
     mosaic(ax, pixels(np.concatenate(drawn), variable), across)
     ax.set_yticks([k * (height + gap) + height / 2 - 0.5 for k in range(len(named))], list(named))
     ax.set_xticks([k * (width + gap) + width / 2 - 0.5 for k in range(len(heads))], list(heads))
