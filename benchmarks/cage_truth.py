@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.cage_flows import RUNS
 from benchmarks.random_scms import random_scm
 from benchmarks.table import RESULTS, publish
-from deepscm import SCM, Node, Real, metrics, probing
+from deepscm import SCM, Node, Real, atomic, metrics, probing
 from deepscm.mechanisms import AdditiveNoise, Deterministic
 from deepscm.probing import baselines
 
@@ -221,12 +223,25 @@ def sizes(found: Sequence[Case]) -> list[dict[str, Any]]:
     return rows
 
 
-def main(models: int, draws: int, alpha: float, folder: Path = RESULTS / "cage_truth") -> list[Case]:
+def kept(family: str, seed: int, draws: int, alpha: float, runs: Path) -> list[Case]:
+    """The cases of one model, from the run folder where it has been probed with these settings already."""
+    path = runs / f"{family.replace(', ', '-')}-{seed}-{draws}-{alpha:g}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = [dataclasses.asdict(case) for case in cases(family, seed, draws, alpha)]
+        atomic.write(path, json.dumps(found).encode())
+    return [Case(**{**case, "gates": tuple(case["gates"]), "p": tuple(case["p"])})
+            for case in json.loads(path.read_text())]
+
+
+def main(
+    models: int, draws: int, alpha: float, folder: Path = RESULTS / "cage_truth", runs: Path = RUNS / "truth"
+) -> list[Case]:
     """Probe all models, publish three tables."""
     began = time.process_time()
     found = []
     for family, seed in itertools.product(FAMILIES, range(models)):
-        found += list(cases(family, seed, draws, alpha))
+        found += kept(family, seed, draws, alpha, runs)
         if seed % 5 == 4:
             print(f"{family}: {seed + 1} models, {time.process_time() - began:.0f} s of CPU", flush=True)
     settings = {"models": models, "variables": SIZE, "rows": ROWS, "prior": PRIOR, "draws": draws, "alpha": alpha,
