@@ -20,7 +20,7 @@ GRAPH = {"length": ["angle", "light"], "position": ["angle", "light"]}
 _SMALL = Config()
 _PAPER = Config(paper=True, size=96, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=400, lr=1e-4, ema=0.9999,
                 schedule=None, decoder=(32, 64, 128))
-_EPOCHS = {"disdiffae": 15, "diffae": 8, "causalvae": 60, "weak": 15}
+_EPOCHS = {"disdiffae": 15, "diffae": 8, "causalvae": 60, "weak": 10}
 variants: dict[str, Config] = representations.variants(_SMALL, _PAPER, _EPOCHS)
 
 
