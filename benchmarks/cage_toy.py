@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ GEOMETRIES: dict[str, Geometry] = {
     "threshold 4": Geometry(threshold=4.0),
     "threshold 5": Geometry(threshold=5.0),
 }
+FULL = ("as published", "half of either mixture")  # with the published flow; others with small ones
 
 
 def flow(points: Tensor, steps: int, folder: Path, layers: int = 10, blocks: int = 4, width: int = 32,
@@ -135,22 +137,34 @@ def geometries(draws: int, samples: int, runs: Path = RUNS, folder: Path = RESUL
         folder=folder)
 
 
-def main(steps: int, draws: int, samples: int, folder: Path = RESULTS / "cage_toy", runs: Path = RUNS) -> None:
-    """Train or read the flow, probe it, publish."""
-    began, geometry = time.process_time(), GEOMETRIES["as published"]
-    points = geometry.draw(ROWS, 0)[0]
-    model = flow(points, steps, runs / "toy")
-    report = probed(model, geometry, draws, samples)
-    extra = {("flow", "mixture", "small mean"): verdicts(report, "mixture", "small mean", 1.0)}
+def main(
+    steps: int, draws: int, samples: int, names: Sequence[str] = FULL, folder: Path = RESULTS / "cage_toy",
+    runs: Path = RUNS,
+) -> None:
+    """Train or read the flows of full size, probe them, publish.
+
+    Args:
+        steps: of training.
+        draws, samples: of the nulls, and latents of the prior.
+        names: which geometries.
+        folder, runs: where tables go, and flows.
+    """
+    began = time.process_time()
+    reports, extra = {}, {}
+    for name in names:
+        geometry = GEOMETRIES[name]
+        model = flow(geometry.draw(ROWS, 0)[0], steps, runs / f"toy-full-{name.replace(' ', '_')}")
+        reports[name] = report = probed(model, geometry, draws, samples)
+        extra[name, "mixture", "small mean"] = verdicts(report, "mixture", "small mean", 1.0)
+        made = probing.decoded(probing.Flow(model, (2,)), report.prior[:2000])
+        seen, cause, effect = geometry.draw(2000, 1)
+        plots.save(plots.labelled_points({
+            "data: mixture": (seen, cause), "data: small mean": (seen, effect),
+            "flow: mixture": (made, report.classifiers["mixture"].probability(report.prior[:2000])),
+        }), folder / f"points_{name.replace(' ', '_')}.png", resolution=100)
     settings = {"steps": steps, "points": ROWS, "layers": 10, "blocks": 4, "width": 32, "samples": samples,
                 "draws": draws, "CPU seconds": time.process_time() - began}
-    publish_reports({"flow": report}, folder, settings, title="Two mixtures of Gaussians", extra=extra)
-    made = probing.decoded(probing.Flow(model, (2,)), report.prior[:2000])
-    seen, cause, effect = geometry.draw(2000, 1)
-    plots.save(plots.labelled_points({
-        "data: mixture": (seen, cause), "data: small mean": (seen, effect),
-        "flow: mixture": (made, report.classifiers["mixture"].probability(report.prior[:2000])),
-    }), folder / "points.png", resolution=100)
+    publish_reports(reports, folder, settings, title="Two mixtures of Gaussians", extra=extra)
 
 
 if __name__ == "__main__":
