@@ -341,7 +341,7 @@ def test_images_follow_their_labels_under_observation_and_intervention(options: 
     scm.fit(rows(2000), rows(200, 1), nodes=["x"], objectives=[game], epochs=8, batch_size=100, patience=None)
     for a, b in itertools.product(range(2), range(2)):
         found = halves(scm.sample(300, do={"a": a, "b": b}, seed=0)["x"]).mean(0)
-        torch.testing.assert_close(found, torch.tensor([a - 0.5, b - 0.5]), atol=0.2, rtol=0.0)
+        torch.testing.assert_close(found, torch.tensor([a - 0.5, b - 0.5]), atol=0.3, rtol=0.0)
     # Acting on an effect leaves its cause alone; conditioning on it does not: P(a | b) = 0.28 / 0.34.
     acted, given = (scm.sample(2000, seed=1, **{how: {"b": 1}}) for how in ("do", "given"))
     for drawn, share in ((acted, 0.4), (given, 0.28 / 0.34)):
