@@ -78,13 +78,13 @@ def probed(
         draws=draws, resamples=50, batch_size=250)
 
 
-def directions(reports: Mapping[str, probing.Report], slow: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What every method says of the published pairs, and the cells that belong to them in the table of pairs.
+def directions(reports: Mapping[str, probing.Report], slow: bool) -> list[dict[str, Any]]:
+    """What every method says of the published pairs.
 
     Baselines read probabilities of latents with counterfactuals (Table 1), the same as hard labels, and probabilities
     without counterfactuals (both appendix C).
     """
-    rows, extra = [], {}
+    rows = []
     methods = METHODS if slow else METHODS[:-1]
     for name, report in reports.items():
         for one, other in published.PAIRS:
@@ -102,8 +102,7 @@ def directions(reports: Mapping[str, probing.Report], slow: bool) -> tuple[list[
             rows.append({"generator": name, "pair": f"{one}, {other}", "prior": published.prior((one, other)), **found,
                          **({} if table is None else {f"published {method}": answer for method, answer in
                                                       zip(published.METHODS[:-1], table, strict=False)})})
-            extra[name, one, other] = {"prior": published.prior((one, other))}
-    return rows, extra
+    return rows
 
 
 def _decided(delta: Any) -> str:
@@ -154,8 +153,9 @@ def main(draws: int, samples: int, rows: int, images: int, slow: bool, folder: P
         pictures(reports[name], probing.of(scm, "image"), scm, folder, variant)
         print(f"{name}: {time.process_time() - began:.0f} s of CPU", flush=True)
     settings = {"rows": rows, "samples": samples, "draws": draws, "images": images, "judges": list(known)}
-    answers, extra = directions(reports, slow)
-    publish_reports(reports, folder, settings, title="Faces", extra=extra)
+    priors = {(name, *pair): {"prior": published.prior(pair)} for name in reports for pair in published.PAIRS}
+    publish_reports(reports, folder, settings, title="Faces", extra=priors)
+    answers = directions(reports, slow)
     names = list(dict.fromkeys(key for row in answers for key in row))
     publish("directions", "Directions of Table 1 by every method", names, answers, [
         "delta tau, believed: none where the report gives a reason not to believe it. decoded: by classifiers of "

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.reports import columns, flat
 from benchmarks.table import publish
 from deepscm import plots, probing
+from deepscm.errors import DataError
 from deepscm.probing import baselines
 
 METHODS = ("LiNGAM", "NOTEARS", "NOTEARS, standardised", "additive noise")
@@ -68,8 +69,9 @@ def verdicts(
     """What each baseline says of two attributes, from their classifiers' readings of latents; "?" where it cannot."""
     first, second = report.classifiers[one], report.classifiers[other]
     readings = baselines.readings(first, second, report.prior[:rows], alpha, soft=soft)
-    if any(float(column.std()) < 1e-6 for column in readings):
-        return dict.fromkeys(methods, "?")
     chosen = {name: baselines.METHODS[name] for name in methods}
-    return {verdict.method: "?" if verdict.direction == "undecided" else verdict.direction
-            for verdict in baselines.discover(*readings, methods=chosen)}
+    try:
+        found = baselines.discover(*readings, methods=chosen)
+    except DataError:  # constant: an attribute that no latent of the prior has, on the hard side of its classifier
+        return dict.fromkeys(methods, "?")
+    return {verdict.method: "?" if verdict.direction == "undecided" else verdict.direction for verdict in found}

@@ -212,5 +212,5 @@ def _write(folder: Path, target: Target, report: Any, settings: dict[str, Any]) 
         heads = table.used()
         console.table(heads, [[shown(row.get(head)) for head in heads] for row in table.rows], table.title.lower())
     for note in report.table().notes:
-        console.say(f"- {note}")
+        console.say(f"- {note.replace('**', '')}")
     console.say(f"report in {folder / 'report.md'}")
