@@ -177,7 +177,7 @@ def publish_tables(
     ], settings, folder=folder)
     variable = Image(3, *train["image"].shape[-2:], low=0, high=255)
     panels = {"real": train["image"][rare][:8], **{name: new.values[:8].clamp(0, 255) for name, new in made.items()}}
-    plots.save(plots.sample_grid(panels, variable, columns=8), folder / "blond_men.png", resolution=80)
+    plots.save(plots.sample_grid(panels, variable, columns=4), folder / "blond_men.png", resolution=80)
 
 
 if __name__ == "__main__":
