@@ -75,3 +75,13 @@ def test_digits_are_learned_from_thickness_and_intensity_alone(monkeypatch):
     assert world["image"].shape == (2, 1, 28, 28)
     seen = representation.measure(rows["image"][:3])
     assert all(value.shape == (3,) for value in seen.values())
+
+
+def test_experiments_set_thickness_and_intensity_apart(tmp_path):
+    rows, options = representation.experiments(root=tmp_path, origin="digits", count=200)
+    assert len(rows["image"]) == 400
+    seen, apart = (np.corrcoef(rows["thickness"][part], rows["intensity"][part])[0, 1]
+                   for part in (slice(200), slice(200, None)))
+    assert abs(apart) < 4 / np.sqrt(200) < seen
+    assert np.median(np.abs(representation.measure(rows["image"])["intensity"] - rows["intensity"])) < 1
+    assert options["nodes"] == ["image"]

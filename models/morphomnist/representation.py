@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deepscm import SCM, Image, Real
 from deepscm.data.parts import Parts
@@ -19,7 +19,9 @@ from models.representations import Config
 LABELS = ("thickness", "intensity")
 GRAPH = {"intensity": ["thickness"]}
 
-_SMALL = Config(size=28, latent=4, decoder=(32, 64), epochs=3)
+EXPERIMENTS = 12_000  # digits whose thickness and intensity are set apart, beside as many others
+
+_SMALL = Config(size=28, latent=4, decoder=(32, 64), epochs=3, experiments=3)
 _PAPER = Config(paper=True, size=28, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=100, lr=1e-4, ema=0.9999,
                 schedule=None, decoder=(32, 64))
 _EPOCHS = {"disdiffae": 2, "diffae": 1, "causalvae": 6, "weak": 2}
@@ -46,6 +48,32 @@ def data(config: Config = variants["causaldiffae"], root: str | Path | None = No
 def settings(config: Config = variants["causaldiffae"]) -> dict[str, Any]:
     """Options for `scm.fit`."""
     return representations.settings(config, LABELS)
+
+
+def experiments(
+    config: Config = variants["causaldiffae"], root: str | Path | None = None,
+    origin: Literal["mnist", "digits"] = "mnist", count: int = EXPERIMENTS,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows and options for `scm.fit` that go on from a trained model: training digits, and as many experiments.
+
+    An experiment sets thickness and intensity of a digit to values of two other digits, by the true model. Thickness
+    says nearly everything of intensity where both are only seen.
+
+    Args:
+        config: of the trained model.
+        root, origin: as for the data.
+        count: experiments, of the first training digits; as many of the next are taken as they are.
+    """
+    import numpy as np
+
+    from deepscm.data import morphomnist as source
+
+    split = source.load("train", origin=origin, root=root)
+    facts, seen = split.rows(slice(0, count)), split.rows(slice(count, 2 * count))
+    rng = np.random.default_rng(config.seed)
+    made = source.true_counterfactual(facts, {name: rng.permutation(facts[name]) for name in LABELS})
+    return ({name: np.concatenate([seen[name], np.asarray(made[name], dtype=np.asarray(seen[name]).dtype)])
+             for name in (*LABELS, "image")}, representations.experiments(config))
 
 
 def truth(config: Config = variants["causaldiffae"]) -> Any:
