@@ -40,7 +40,8 @@ def publish_reports(
         if report.check is not None:
             assumptions += [{"generator": name, **flat(row)} for row in report.check.table.rows]
         curves += [row for pair in report.pairs for row in curve(name, pair)]
-        plots.save(report.figure(), folder / f"{name.replace(' ', '_').replace(',', '')}.png", resolution=100)
+        named = {(one, other) for generator, one, other in extra or {} if generator == name}
+        plots.save(report.figure(named or None), folder / f"{name.replace(' ', '_').replace(',', '')}.png", resolution=100)
     for file, what, rows, said in (
         ("pairs", f"{title}: generative effects", pairs, list(notes)),
         ("curves", f"{title}: effects over alpha", curves, []),

@@ -150,6 +150,8 @@ def test_tables_json_and_figures(report: Report, tmp_path: Any) -> None:
         assert f"## {name}" in report.markdown()
     drawing = report.figure()
     assert len(drawing.axes) == 6
+    first = report.pairs[0]
+    assert len(report.figure([(first.other, first.one)]).axes) == 2
     assert plots.save(drawing, tmp_path / "probes.png").stat().st_size > 5000
     with pytest.raises(DataError, match="attributes are"):
         report.pair("blunt", "nothing")

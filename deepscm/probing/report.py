@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -99,15 +100,21 @@ class Report:
         tables = [self.table(), self.quality(), *([] if self.check is None else [self.check.table])]
         return "\n".join(table.markdown() for table in tables)
 
-    def figure(self) -> Any:
-        """The null of delta tau and its curve over alpha, a row for each pair (Fig. 3): `deepscm.plots.probes`."""
+    def figure(self, pairs: Collection[tuple[str, str]] | None = None) -> Any:
+        """The null of delta tau and its curve over alpha, a row for each pair (Fig. 3): `deepscm.plots.probes`.
+
+        Args:
+            pairs: those to show, each in either order; all by default.
+        """
         from deepscm.plots import Probe, probes
 
+        wanted = None if pairs is None else {frozenset(pair) for pair in pairs}
+        shown = [pair for pair in self.pairs if wanted is None or frozenset((pair.one, pair.other)) in wanted]
         return probes([Probe(
             f"{pair.one} {pair.direction if pair.direction != 'none' else '?'} {pair.other}", pair.delta.value,
             {f"{kind} (p {null.p:.2g})": null.draws for kind, null in pair.nulls.items()}, pair.alpha,
             pair.curve.alphas, pair.curve.delta, pair.curve.low, pair.curve.high, pair.curve.predicted,
-            pair.curve.image) for pair in self.pairs])
+            pair.curve.image) for pair in shown])
 
 
 def _row(pair: Pair) -> Row:
