@@ -41,7 +41,8 @@ def publish_reports(
             assumptions += [{"generator": name, **flat(row)} for row in report.check.table.rows]
         curves += [row for pair in report.pairs for row in curve(name, pair)]
         named = {(one, other) for generator, one, other in extra or {} if generator == name}
-        plots.save(report.figure(named or None), folder / f"{name.replace(' ', '_').replace(',', '')}.png", resolution=100)
+        path = folder / f"{name.replace(' ', '_').replace(',', '')}.png"
+        plots.save(report.figure(named or None), path, resolution=100)
     for file, what, rows, said in (
         ("pairs", f"{title}: generative effects", pairs, list(notes)),
         ("curves", f"{title}: effects over alpha", curves, []),
