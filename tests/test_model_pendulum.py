@@ -120,3 +120,20 @@ def test_experiments_train_the_decoder_alone(fitted, tmp_path):
     own = {id(value) for value in scm["image"].state_dict(keep_vars=True).values()}
     assert changed
     assert all(id(value) in own for key, value in scm.state_dict(keep_vars=True).items() if key in changed)
+
+
+def test_shipped_weights_follow_the_true_model():
+    pytest.importorskip("diffusers")
+    for folder in pendulum.weights.values():
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 8e6
+        scm = SCM.load(folder)
+    test = {name: column[:24] for name, column in pendulum.data()["test"].items()}
+    scm["image"].steps = 20
+    do = {"angle": np.roll(test["angle"], 1)}
+    made = scm.counterfactual({"image": test["image"]}, do, seed=0, method="recognition")["image"].numpy()
+    truth = pendulum.truth()(test, do)
+    seen = pendulum.measure(made.clip(0, 255))
+    for name, share in (("angle", 0.25), ("length", 0.5), ("position", 0.4)):
+        error = np.abs(seen[name] - truth[name]).mean()
+        assert error < share * np.abs(truth[name] - truth[name].mean()).mean()
+    assert np.abs(made - truth["image"]).mean() < 0.5 * np.abs(test["image"].astype(float) - truth["image"]).mean()

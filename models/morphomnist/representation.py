@@ -21,7 +21,8 @@ GRAPH = {"intensity": ["thickness"]}
 
 EXPERIMENTS = 12_000  # digits whose thickness and intensity are set apart, beside as many others
 
-_SMALL = Config(size=28, latent=4, decoder=(32, 64), epochs=3, experiments=3)
+# Thickness and intensity go together (correlation 0.9): unaligned, both latent variables say intensity.
+_SMALL = Config(size=28, latent=4, decoder=(32, 64), alignment=10.0, epochs=3, experiments=2)
 _PAPER = Config(paper=True, size=28, latent=512, hidden=(512,), gamma=1e-5, drop=0.1, epochs=100, lr=1e-4, ema=0.9999,
                 schedule=None, decoder=(32, 64))
 _EPOCHS = {"disdiffae": 2, "diffae": 1, "causalvae": 6, "weak": 2}

@@ -1,5 +1,6 @@
 """Pendulum: angle and light cause the shadow; a representation of pictures learns all four (CausalDiffAE).
 
+deepscm counterfactual models.pendulum --do angle=20 --out picture.png
 deepscm train models.pendulum --variant causaldiffae --out runs/pendulum
 """
 
@@ -22,6 +23,9 @@ _PAPER = Config(paper=True, size=96, latent=512, hidden=(512,), gamma=1e-5, drop
                 schedule=None, decoder=(32, 64, 128))
 _EPOCHS = {"disdiffae": 15, "diffae": 8, "causalvae": 60, "weak": 10}
 variants: dict[str, Config] = representations.variants(_SMALL, _PAPER, _EPOCHS)
+
+#: Weights that come with the library, by variant; `scm = SCM.load(weights["causaldiffae"])`.
+weights: dict[str, Path] = {name: Path(__file__).parent / "weights" / name for name in ("causaldiffae",)}
 
 
 def build(config: Config = variants["causaldiffae"]) -> SCM:
