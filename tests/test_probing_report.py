@@ -17,7 +17,8 @@ from deepscm import plots, probing
 from deepscm.errors import CapabilityError, ConfigurationError, DataError, InterventionError
 from deepscm.metrics import Estimate, rbf_mmd
 from deepscm.probing import Decoder, Linear, Report, check, distances, fit, gate, moved, probe
-from deepscm.probing.assumptions import beyond, network_gain
+from deepscm.probing.assumptions import beyond, calibration, network_gain
+from deepscm.probing.classifiers import quality
 from deepscm.probing.pairs import doubts
 from deepscm.probing.prediction import slope
 
@@ -232,6 +233,20 @@ def test_calibration_and_a_side_that_nothing_lies_on() -> None:
     rare = check(Decoder(lambda z: z, 2), {"a": coins(torch.sigmoid(0.8 * z[:, 0] - 4))}, latents=z,
                  samples=2000).reasons["a"]
     assert any("same side" in reason for reason in rare)
+
+
+def test_few_rows_alone_are_no_miscalibration() -> None:
+    """Ten groups of ten rows are off by more than 0.05 however right the probabilities are."""
+    failed, limit = [], []
+    for seed in range(40):
+        p = torch.sigmoid(1.5 * latents(100, 1, seed)[:, 0])
+        known = quality(torch.logit(p), coins(p, seed).double())
+        failed.append(bool(calibration(known)))
+        limit.append(known.calibration > 0.05)
+    assert np.mean(limit) > 0.8
+    assert np.mean(failed) < 0.05 + 0.05 + 3 * (0.1 * 0.9 / 40) ** 0.5  # the error's level and the slope's
+    off = quality(4 * torch.logit(p), coins(p, seed).double())
+    assert any("on average" in reason for reason in calibration(off))
 
 
 def test_doubts_read_the_numbers(report: Report) -> None:

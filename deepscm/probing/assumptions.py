@@ -15,7 +15,7 @@ from torch import Tensor
 from deepscm.evaluation.report import Table
 from deepscm.metrics import Estimate, mean
 from deepscm.metrics.arrays import real
-from deepscm.probing.classifiers import Classifier, Quality, fit, stratified
+from deepscm.probing.classifiers import Classifier, Quality, calibration_noise, fit, stratified
 from deepscm.probing.effects import moved
 from deepscm.probing.generators import LatentGenerator
 from deepscm.probing.latents import labelled
@@ -63,8 +63,9 @@ def check(
 
     - *Separability*: the linear classifier is better than chance, and a network with a curved boundary, fitted to the
       same rows, is not right in 0.02 more of those that both have not seen.
-    - *Calibration*: the expected calibration error is at most 0.05, and the slope of the label on the log odds does not
-      differ from 1 by more than 0.8 to 1.25 and its interval.
+    - *Calibration*: the expected calibration error is at most 0.05, or what so few rows make of calibrated
+      probabilities (in 95 % of samples); and the slope of the label on the log odds does not differ from 1 by more than
+      0.8 to 1.25 and its interval.
     - *Support*: of the counterfactual latents at most 5 % lie beyond the central 99 % of the prior's (their length, or
       their component along the normal); some of the prior's latents lie on either side of the plane; and they are
       called positive as often as the labels are, within 0.1: else the data lie elsewhere than what the generator makes.
@@ -142,8 +143,9 @@ def separability(quality: Quality, gain: Estimate) -> list[str]:
 def calibration(quality: Quality) -> list[str]:
     """Why probabilities are not what they say."""
     found = []
-    if quality.calibration > CALIBRATION:
-        found.append(f"not calibrated: probabilities are off by {quality.calibration:.2g} on average")
+    error = quality.calibration
+    if error > CALIBRATION and error > calibration_noise(torch.sigmoid(quality.logits)):
+        found.append(f"not calibrated: probabilities are off by {error:.2g} on average")
     slope = quality.slope
     if not SLOPES[0] <= slope.value <= SLOPES[1] and not slope.low <= 1 <= slope.high:
         found.append(f"not calibrated: log odds are {'too large' if slope.value < 1 else 'too small'} (slope {slope})")

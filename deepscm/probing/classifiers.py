@@ -210,6 +210,20 @@ def calibration_error(probability: Tensor, y: Tensor, bins: int = _BINS) -> floa
     return sum(abs(float((p - t).sum())) for p, t in groups) / len(y)
 
 
+def calibration_noise(probability: Tensor, bins: int = _BINS, *, draws: int = 199, seed: int = 0) -> float:
+    """The 95 % quantile of `calibration_error` where labels are drawn with these very probabilities: few rows alone.
+
+    Example:
+        >>> few, many = (calibration_noise(torch.full((n,), 0.5).double()) for n in (100, 10_000))
+        >>> few > 0.1, many < 0.02
+        (True, True)
+    """
+    p = probability.double().sort().values
+    uniform = torch.rand(draws, len(p), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    off = sum((part.sum(1).abs() for part in (p - (uniform < p).double()).tensor_split(bins, 1)), p.new_zeros(draws))
+    return float(off.quantile(0.95)) / len(p)
+
+
 def calibration_slope(logits: Tensor, y: Tensor) -> Estimate:
     """Slope of the label's logistic regression on the log odds (Cox, 1958), with its normal interval."""
     spread = float(logits.std()) or 1.0
