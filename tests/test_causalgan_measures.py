@@ -130,6 +130,20 @@ def test_pairs_agree_in_all_labels_and_are_no_row_twice(scm: SCM) -> None:
     assert len(every) == int((counts * (counts - 1)).sum())
 
 
+def test_the_interval_of_a_mean_over_pairs_that_share_rows() -> None:
+    """Its half width is 1.96 standard deviations of simulated means; taking pairs as independent would halve it."""
+    found, naive = [], []
+    for seed in range(300):
+        source = torch.Generator().manual_seed(seed)
+        x, order = torch.empty(100).exponential_(generator=source), torch.randperm(100, generator=source)
+        one, other = order.repeat(10), torch.cat([order.roll(shift) for shift in range(1, 11)])
+        found.append(measures.over_pairs((x[one] - x[other]).abs(), one, other))
+        naive.append(1.96 * found[-1].deviation / 1000**0.5)
+    spread = 1.96 * np.std([estimate.value for estimate in found])
+    assert np.mean([estimate.half for estimate in found]) == pytest.approx(spread, rel=0.05 + 4.5 / 600**0.5)
+    assert np.mean(naive) < 0.6 * spread
+
+
 def test_diversity_of_known_noise() -> None:
     """Pixels of equal labels differ by the noise alone: sqrt(2) times its spread."""
     found = measures.diversity(model(spread=10.0).sample(500, seed=3))
