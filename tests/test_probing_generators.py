@@ -102,6 +102,14 @@ def test_search_keeps_the_best_start_and_stays_in_a_uniform_prior() -> None:
     assert bounded.encode(torch.full((1, 2), 5.0)).tolist() == [[1.0, 1.0]]
 
 
+def test_search_takes_bytes_and_says_where_it_found_nothing() -> None:
+    brief = Search(steps=100, starts=1)
+    found = Decoder(lambda z: 2 * z, 1, "optimise", search=brief).encode(torch.tensor([[2]], dtype=torch.uint8))
+    assert float(found) == pytest.approx(1.0, abs=0.05)
+    with pytest.raises(DataError, match="not finite"):
+        encoded(Decoder(lambda z: z * math.nan, 1, "optimise", search=brief), torch.ones(3, 1))
+
+
 def test_bad_decoders() -> None:
     for options in ({"prior": "cauchy"}, {"encoder": "guess"}, {"latent": 0}):
         with pytest.raises(ConfigurationError):

@@ -30,9 +30,13 @@ class Search:
     def __call__(
         self, decode: Callable[[Tensor], Tensor], x: Tensor, starts: Tensor, bound: float | None = None
     ) -> Tensor:
-        """Latents `(N, L)` of values `(N, *shape)`, from `starts` `(S, L)`, within +-`bound`."""
+        """Latents `(N, L)` of values `(N, *shape)`, from `starts` `(S, L)`, within +-`bound`.
+
+        NaN where no start leads to finite values.
+        """
+        x = x if x.is_floating_point() else x.to(starts.dtype)
         best = torch.full((len(x),), torch.inf, dtype=x.dtype)
-        found = torch.zeros(len(x), starts.shape[1], dtype=starts.dtype)
+        found = torch.full((len(x), starts.shape[1]), torch.nan, dtype=starts.dtype)
         for start in starts:
             z = start.repeat(len(x), 1).requires_grad_()
             with torch.enable_grad():
