@@ -149,8 +149,8 @@ def _case(
 
 
 def decided(delta: metrics.Estimate) -> str:
-    """The reading of a score with an interval."""
-    return "none" if delta.low <= 0 <= delta.high else "->" if delta.value > 0 else "<-"
+    """The reading of a score with an interval; none too where there is no interval."""
+    return "->" if delta.low > 0 else "<-" if delta.high < 0 else "none"
 
 
 def share(chosen: Sequence[Case], hit: Callable[[Case], bool], seed: int = 0) -> str:

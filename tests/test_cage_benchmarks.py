@@ -101,6 +101,7 @@ def test_shares_and_their_intervals():
     assert (low, high) == pytest.approx((0.25 - 0.134, 0.25 + 0.134), abs=0.05)  # 1.96 sqrt(.25 .75 / 40)
     assert cage_truth.decided(metrics.Estimate(-1.0, -2.0, -0.5, 9)) == "<-"
     assert cage_truth.decided(metrics.Estimate(1.0, -2.0, 3.0, 9)) == "none"
+    assert cage_truth.decided(metrics.Estimate(math.nan, math.nan, math.nan, 9)) == "none"
 
 
 def test_published_tables_are_whole():
