@@ -201,14 +201,24 @@ def sheet(lines: Sequence[Any], path: Path, scale: int = 2) -> None:
     pixels = whole.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     picture = Picture.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((scale * picture.width, scale * picture.height)).save(path, optimize=True)
+    picture.resize((scale * picture.width, scale * picture.height)).quantize(256).save(path, optimize=True)
+
+
+def epochs(budget: Budget) -> str:
+    """A note of how long each model was trained."""
+    said = []
+    for name in budget.sets:
+        variants = SETS[name].model.variants
+        shown = [*METHODS, *([m for m in SHARES if m not in METHODS] if name == "pendulum" else [])]
+        said.append(f"{name}: " + ", ".join(f"{model} {variants[model].epochs}" for model in shown))
+    return f"epochs: {'; '.join(said)}. Fewer epochs are a disadvantage."
 
 
 def _publish(budget: Budget, name: str, title: str, table: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
     """JSON, terminal and Markdown."""
     if not table:
         return
-    columns = reports.columns(table)
+    columns, notes = reports.columns(table), [*notes, epochs(budget)]
     configs = {data: dataclasses.asdict(SETS[data].model.variants["causaldiffae"]) for data in budget.sets}
     publish(name, title, columns, table, notes, {"rows": budget.rows, "configs": configs}, folder=budget.publish)
     atomic.publish(budget.publish / f"{name}.md", markdown(title, columns, table, notes).encode())
