@@ -71,7 +71,8 @@ def probed(
     scm: SCM, rows: Mapping[str, Any], known: Mapping[str, Any], draws: int, samples: int, images: int
 ) -> probing.Report:
     """All pairs of attributes of Table 1, by latent classifiers and, where there are judges, in decoded faces."""
-    names = list(dict.fromkeys(name for pair in published.PAIRS for name in pair))
+    firsts, seconds = zip(*published.PAIRS, strict=True)  # every pair's first attribute before its second
+    names = list(dict.fromkeys([*firsts, *seconds]))
     return probing.probe(
         probing.of(scm, "image"), {name: rows[name] for name in names}, data=encoding(scm, rows), alphas=ALPHAS,
         judges={name: judge for name, judge in known.items() if name in names}, images=images, samples=samples,
