@@ -70,6 +70,13 @@ def test_unbiased_where_both_are_equal() -> None:
     assert min(values) < 0
 
 
+def test_a_far_origin_changes_nothing() -> None:
+    x, y = draws(30, 2, 0), draws(40, 2, 1, 0.5)
+    here, there = (rbf_mmd(x + far, y + far, width=1.0) for far in (0.0, 1e8))
+    assert there.value == pytest.approx(here.value, abs=1e-6)
+    assert there.half == pytest.approx(here.half, abs=1e-6)
+
+
 def test_median_distance_is_that_of_all_pairs() -> None:
     x, y = draws(15, 2, 0), draws(10, 2, 1)
     rows = torch.cat([x, y])

@@ -85,6 +85,8 @@ def rbf_mmd(
     if not (wide > 0 and all(scale > 0 for scale in scales) and len(scales)):
         raise DataError(f"width={width} and scales={tuple(scales)} came; positive numbers are expected.")
     m, n = len(one), len(other)
+    centre = one.mean(0)  # squared distances are differences of squares, whose digits a far origin would take
+    one, other = one - centre, other - centre
     within_one = (_sums(one, one, wide, scales, chunk) - 1) / (m - 1)
     within_other = (_sums(other, other, wide, scales, chunk) - 1) / (n - 1)
     across_one = _sums(one, other, wide, scales, chunk) / n
