@@ -201,7 +201,10 @@ def sheet(lines: Sequence[Any], path: Path, scale: int = 2) -> None:
     pixels = whole.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     picture = Picture.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((scale * picture.width, scale * picture.height)).quantize(256).save(path, optimize=True)
+    picture = picture.resize((scale * picture.width, scale * picture.height))
+    if picture.mode == "RGB":  # grey pictures have no more than 256 levels anyway
+        picture = picture.quantize(256)
+    picture.save(path, optimize=True)
 
 
 def epochs(budget: Budget) -> str:

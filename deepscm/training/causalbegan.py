@@ -109,10 +109,9 @@ class CausalBEGAN(Labelled):
 
     def optimisers(self) -> list[Optimizer]:
         """Of discriminator and Labeler, and of the generator."""
-        fused = self.scm.device.type in ("cpu", "cuda")
         judges = [*self.autoencoder.parameters(), *self.labeler.parameters()]
-        self.judging = Adam(judges, self.judge_lr, self.betas, fused=fused)
-        self.playing = Adam(self.mechanism.generator.parameters(), self.lr, self.betas, fused=fused)
+        self.judging = Adam(judges, self.judge_lr, self.betas, fused=self.fused)
+        self.playing = Adam(self.mechanism.generator.parameters(), self.lr, self.betas, fused=self.fused)
         return [self.judging, self.playing]
 
     def steps(self, batch: Batch) -> Iterator[tuple[Optimizer, Losses]]:

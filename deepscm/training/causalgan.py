@@ -131,10 +131,9 @@ class CausalGAN(Labelled):
 
     def optimisers(self) -> list[Optimizer]:
         """Of the judges and of the generator."""
-        fused = self.scm.device.type in ("cpu", "cuda")
         judges = chain.from_iterable(judge.parameters() for judge in self._judges())
-        self.judging = Adam(list(judges), self.judge_lr, self.betas, fused=fused)
-        self.playing = Adam(self.mechanism.generator.parameters(), self.lr, self.betas, fused=fused)
+        self.judging = Adam(list(judges), self.judge_lr, self.betas, fused=self.fused)
+        self.playing = Adam(self.mechanism.generator.parameters(), self.lr, self.betas, fused=self.fused)
         return [self.judging, self.playing]
 
     def _judges(self) -> list[nn.Module]:

@@ -139,10 +139,9 @@ class CausalController(Objective):
 
     def optimisers(self) -> list[Optimizer]:
         """Of the critic and of the mechanisms, fused where it can be: their networks are tiny and many."""
-        fused = self.scm.device.type in ("cpu", "cuda")
-        self.judge = Adam(self.critic.parameters(), self.critic_lr, self.betas, fused=fused)
+        self.judge = Adam(self.critic.parameters(), self.critic_lr, self.betas, fused=self.fused)
         weights = {id(p): p for node in self.nodes for p in self.scm[node].parameters()}
-        self.players = Adam(list(weights.values()), self.lr, self.betas, fused=fused)
+        self.players = Adam(list(weights.values()), self.lr, self.betas, fused=self.fused)
         return [self.judge, self.players]
 
     # -- steps ------------------------------------------------------------------------------------------------------

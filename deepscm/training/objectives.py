@@ -90,6 +90,11 @@ class Objective(nn.Module, abc.ABC):
         self._model = (scm,)  # in a tuple, so that the model does not become a submodule
         self.stopped = set()
 
+    @property
+    def fused(self) -> bool:
+        """Whether the model's device has fused optimisers, which are faster where networks are many and small."""
+        return self.scm.device.type in ("cpu", "cuda")
+
     def assignment(self, node: str) -> Assignment:
         """The structural assignment of a node: mechanism, variable and how parents are called."""
         return self.scm.place(node).assignment
