@@ -275,6 +275,22 @@ def test_optimisers_come_back(tmp_path: Path, kind: Any) -> None:
     assert all(torch.equal(w, v) for w, v in zip(again, weights, strict=True))
 
 
+def test_nodes_that_are_not_fitted_stay_as_they_are_now(tmp_path: Path) -> None:
+    x = torch.linspace(-1, 1, 64)
+    data, options = {"x": x, "y": 2 * x}, {"batch_size": 16, "folder": tmp_path / "run", "nodes": ["y"]}
+    scm = SCM(x=Node(Real(), LocationScale()), y=Node(Real(), LocationScale(), parents=["x"]))
+    scm.fit(data, nodes=["x"], epochs=1)
+    scm.fit(data, epochs=2, **options)
+    half = {key: value.clone() for key, value in scm["y"].state_dict().items()}
+    scm.fit({"x": 3 * x + 1}, nodes=["x"], epochs=3, refit=True)  # after the run, whose state has x as it was before
+    now = {key: value.clone() for key, value in scm["x"].state_dict().items()}
+    scm.fit(data, epochs=2, resume=True, **options)  # nothing is left to do
+    assert all(torch.equal(value, half[key]) for key, value in scm["y"].state_dict().items())
+    scm.fit(data, epochs=4, resume=True, **options)
+    assert all(torch.equal(value, now[key]) for key, value in scm["x"].state_dict().items())
+    assert not all(torch.equal(value, half[key]) for key, value in scm["y"].state_dict().items())
+
+
 def test_plain_values_come_back(tmp_path: Path) -> None:
     values: dict[str, Any] = {"a": [1, 2.5, None, "x", math.inf], "b": {"c": True}}
     tensors: dict[str, Tensor] = {"t": torch.ones(2, 3).T, "h": torch.ones(2, dtype=torch.bfloat16)}

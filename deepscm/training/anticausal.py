@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from deepscm.errors import GraphError, MechanismError
 from deepscm.mechanisms.additive import AdditiveNoise, LocationScale
@@ -29,7 +28,6 @@ from deepscm.nn.trunks import COMPACT
 from deepscm.scm import SCM, Node
 from deepscm.training.batches import split
 from deepscm.training.calibration import calibrate
-from deepscm.training.keeper import snapshot
 from deepscm.training.predictors import Predictors
 from deepscm.training.sampling import Augment, Sampled
 from deepscm.variables import Categorical, Image, Real, Variable
@@ -137,11 +135,7 @@ def fit_predictors(
             continue
         rows = Sampled(data, column, augment) if column is not None or augment is not None else data
         place = None if folder is None else Path(folder) / "+".join(names)
-        others: list[nn.Module] = [scm[name] for name in predictors.names if name not in names]
-        kept = snapshot(others)
         history = scm.fit(rows, validation, nodes=names, folder=place, **settings)
-        for mechanism, state in zip(others, kept, strict=True):
-            mechanism.load_state_dict(state)  # a run that is resumed brings the others as they were then
         histories |= dict.fromkeys(names, history)
     if validation is not None:
         calibrate(scm, validation, chosen, predictors.batch_size, alone)

@@ -21,6 +21,7 @@ from deepscm.training import state
 from deepscm.training.batches import Batches, Source, derive, source, split
 from deepscm.training.history import History
 from deepscm.training.isolation import isolated, quiet, seed_all
+from deepscm.training.keeper import snapshot
 from deepscm.training.objectives import Likelihood, Objective, claim, trainable
 from deepscm.training.preparation import frozen, prepare
 from deepscm.training.settings import Settings
@@ -250,5 +251,11 @@ def continued(run: Any, folder: Path, resume: bool) -> None:
         files.clear(folder)
         return
     found = files.read(folder)
-    if found is not None:
-        state.adopt(run, *found)
+    if found is None:
+        return
+    trained = {id(run.scm[name]) for name in (*run.history.prepared, *(n for o in run.objectives for n in o.nodes))}
+    others = [run.scm[name] for name in run.scm.graph.nodes if id(run.scm[name]) not in trained]
+    kept = snapshot(others)
+    state.adopt(run, *found)
+    for mechanism, weights in zip(others, kept, strict=True):
+        mechanism.load_state_dict(weights)  # the stored run has them as they were then
