@@ -70,13 +70,70 @@ def test_weights_and_loss_by_hand():
 
 
 def test_soft_labels_by_hand_and_equal_weights():
-    objective = GroupDRO("y", "group", soft="soft", robust=False)
+    objective = GroupDRO("y", "group", soft="soft", weighting="groups")
     started(objective, ROWS)
     (_, loss), = objective.steps(ROWS)
     soft = -(0.25 * math.log(4 / 12) + 0.75 * math.log(8 / 12))
     assert loss.item() == pytest.approx((2 * -math.log(8 / 12) + soft) / 3)
     assert objective.weights.tolist() == pytest.approx([1 / 3] * 3)
     assert objective.columns() == {"x", "y", "group", "soft"}
+
+
+def test_plain_training_takes_the_mean_of_the_rows():
+    objective = GroupDRO("y", "group", soft="soft", weighting="rows")
+    started(objective, ROWS)
+    (_, loss), = objective.steps(ROWS)
+    assert loss.item() == pytest.approx((7 * -math.log(8 / 12) - 3 * (0.25 * math.log(4 / 12) + 0.75 * math.log(8 / 12)))
+                                        / 10)
+
+
+def test_a_huge_loss_leaves_weights_finite():
+    objective = GroupDRO("y", "group", eta=1e4)
+    started(objective, ROWS)
+    next(objective.steps(ROWS))
+    assert objective.weights.tolist() == pytest.approx([0, 0, 1])
+
+
+@pytest.mark.parametrize("adjust", [0.0, 1.0])
+def test_equilibrium_of_the_game(adjust):
+    """Where causes say nothing, the classifier is one probability q, and the game of q against the groups is solved by
+    equal raised losses: log(q / (1 - q)) = adjust (1 / sqrt(n_b) - 1 / sqrt(n_a)) / (p_b - p_a)."""
+    shares, sizes = (0.1, 0.8), (400, 100)
+    y = torch.cat([(torch.arange(n) < round(p * n)).long() for p, n in zip(shares, sizes, strict=True)])
+    rows = {"x": torch.zeros(500, 2), "y": y, "group": torch.arange(500) // sizes[0]}
+    objective = GroupDRO("y", "group", eta=0.02, adjust=adjust, lr=0.02, weight_decay=0)
+    scm = started(objective, rows)
+    odds = []
+    for _ in range(1500):
+        for optimiser, loss in objective.steps(rows):
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        logits = scm["y"].logits({"x": rows["x"][:1]})[0].detach()
+        odds.append(float(logits[1] - logits[0]))
+    expected = adjust * (1 / sizes[1] ** 0.5 - 1 / sizes[0] ** 0.5) / (shares[1] - shares[0])
+    # The average of the iterates converges; q of all rows would be 0.24, of the log odds -1.15.
+    assert sum(odds[500:]) / 1000 == pytest.approx(expected, abs=0.02)
+    # At that q both gradients cancel: w_a (q - p_a) = w_b (p_b - q).
+    q = 1 / (1 + math.exp(-expected))
+    assert float(objective.weights[1]) == pytest.approx((q - shares[0]) / (shares[1] - shares[0]), abs=0.05)
+
+
+def test_a_killed_training_goes_on_with_its_weights(tmp_path):
+    rows, held_out = shortcut(200, 0, rare=0.3), shortcut(200, 1, rare=0.3)
+
+    def trained(epochs, folder):
+        torch.manual_seed(0)
+        scm, objective = model(), GroupDRO("y", "group", eta=0.3, name="dro")
+        scm.fit(Sampled(rows, balance="group"), held_out, nodes=["y"], objectives=[objective], epochs=epochs, seed=0,
+                batch_size=50, folder=folder, resume=True, progress=False, accelerator="cpu", patience=None)
+        return scm, objective
+
+    trained(2, tmp_path / "parts")
+    (one, apart), (other, whole) = trained(4, tmp_path / "parts"), trained(4, tmp_path / "whole")
+    torch.testing.assert_close(apart.weights, whole.weights)
+    for name, value in one["y"].state_dict().items():
+        torch.testing.assert_close(other["y"].state_dict()[name], value)
 
 
 def test_validation_is_the_worst_group_s_error():
@@ -123,6 +180,8 @@ def test_every_group_is_needed_in_validation():
 def test_bad_settings():
     with pytest.raises(TrainingError, match="eta=-1"):
         GroupDRO("y", "group", eta=-1)
+    with pytest.raises(TrainingError, match="weighting='worst' came; one of robust, groups, rows"):
+        GroupDRO("y", "group", weighting="worst")
     scm = SCM(x=Node(Real(), Empirical()), y=Node(Real(), AdditiveNoise(), ["x"]))
     objective = GroupDRO("y", "group")
     objective.attach(scm)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from deepscm.training.batches import Source, convert, gather
 from deepscm.training.objectives import Batch, Losses, Objective
 from deepscm.training.preparation import STREAM_ROWS
 
+Weighting = Literal["robust", "groups", "rows"]
 _BATCH = 500  # rows at a time in validation
 
 
@@ -22,7 +23,10 @@ class GroupDRO(Objective):
     """A classifier trained for its worst group: group weights rise where the loss is high (Sagawa et al., Algorithm 1).
 
     After every batch `q_g *= exp(eta (loss_g + adjust / sqrt(n_g)))`, normalised, over the groups in it; the loss is
-    `sum_g q_g loss_g`. Draw groups evenly, or a small one is hardly ever seen: `Sampled(data, balance=group)`.
+    `sum_g q_g loss_g`. Draw groups evenly, or a small one is hardly ever seen: `Sampled(data, balance=group)`. A group
+    that a batch lacks keeps its weight up to the normalisation, as in the algorithm, which draws one group a step; the
+    authors' code raises it by its adjustment. At the published eta, the default, weights move slowly: a loss of
+    1 nat more makes a weight `e` times as large within a hundred batches.
 
     Validation is the error of the worst group over all validation rows, so the weights that are kept, and the epoch
     after which training stops, are chosen by it. The history has the mean over groups and each group's error too.
@@ -34,7 +38,8 @@ class GroupDRO(Objective):
             of the label; None takes labels. Validation counts labels.
         eta: step of the group weights.
         adjust: the generalisation adjustment C, which counts small groups' losses as higher.
-        robust: False keeps the group weights equal (a loss averaged over groups), for comparison.
+        weighting: "robust" as above. For comparison, and chosen by the worst group all the same: "groups" keeps the
+            group weights equal, "rows" takes the mean loss of the rows, as plain training does.
         lr, weight_decay: of AdamW.
         name: in the logs.
 
@@ -60,7 +65,7 @@ class GroupDRO(Objective):
         soft: str | None = None,
         eta: float = 0.01,
         adjust: float = 0.0,
-        robust: bool = True,
+        weighting: Weighting = "robust",
         lr: float = 1e-3,
         weight_decay: float = 1e-3,
         name: str | None = None,
@@ -69,8 +74,10 @@ class GroupDRO(Objective):
         for option, value in {"eta": eta, "adjust": adjust, "weight_decay": weight_decay}.items():
             if not value >= 0:
                 raise TrainingError(f"{option}={value} came; a number of at least 0 is expected.")
-        self.node, self.group, self.soft = node, group, soft
-        self.eta, self.adjust, self.robust, self.lr, self.weight_decay = eta, adjust, robust, lr, weight_decay
+        if weighting not in get_args(Weighting):
+            raise TrainingError(f"weighting={weighting!r} came; one of {', '.join(get_args(Weighting))} is expected.")
+        self.node, self.group, self.soft, self.weighting = node, group, soft, weighting
+        self.eta, self.adjust, self.lr, self.weight_decay = eta, adjust, lr, weight_decay
         self.weights: Tensor
         self.register_buffer("weights", torch.ones(1))
 
@@ -122,11 +129,15 @@ class GroupDRO(Objective):
 
     def steps(self, batch: Batch) -> Iterator[tuple[Optimizer, Losses]]:
         self.errors = None
-        losses, there = self._means(self._losses(batch), batch[self.group].long())
-        if self.robust:
+        rows = self._losses(batch)
+        if self.weighting == "rows":
+            yield self.adam, rows.mean()
+            return
+        losses, there = self._means(rows, batch[self.group].long())
+        if self.weighting == "robust":
             raised = losses.detach() + self.adjust / self.counts.to(losses).sqrt()
-            self.weights = torch.where(there, self.weights * torch.exp(self.eta * raised), self.weights)
-            self.weights = self.weights / self.weights.sum()
+            # Through logarithms, so that a huge loss makes a weight of one and not NaN.
+            self.weights = (self.weights.log() + self.eta * raised * there).softmax(0)
         yield self.adam, (self.weights * losses).sum()
 
     def _logits(self, batch: Batch) -> Tensor:
