@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,70 @@ def test_labels_of_what_is_made() -> None:
     z, found = label(made, {"big": lambda x: torch.sigmoid(x[:, 0]), "right": lambda x: (x[:, 1] > 0).float()}, 700)
     torch.testing.assert_close(found["big"], torch.sigmoid(2 * z[:, 0]).double(), atol=1e-6, rtol=0)
     assert torch.equal(found["right"], (z[:, 1] > 0).double())
+
+
+# -- devices ----------------------------------------------------------------------------------------------------------
+
+AWAY = "lazy"  # a device that fake tensors can pretend to be on, whatever torch was built for
+
+
+class Shift(nn.Module):
+    """A flow as nflows has them, away: x = z + w."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2, device=AWAY))
+        self._transform = SimpleNamespace(inverse=lambda z: (z + self.weight, None))
+        self._distribution = SimpleNamespace(sample=lambda n: torch.zeros(n, 2, device=AWAY))
+
+    def transform_to_noise(self, x: Tensor) -> Tensor:
+        return x - self.weight
+
+
+@pytest.fixture
+def pretended() -> Any:
+    """Tensors without numbers, which complain where two devices meet, as those of an accelerator do."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        try:
+            torch.zeros(1, device=AWAY)
+        except RuntimeError as error:
+            pytest.skip(f"this torch pretends no device {AWAY}: {error}")
+        yield
+
+
+def test_networks_on_a_device_get_latents_there_and_values_come_back(pretended: Any) -> None:
+    network, reader = nn.Linear(3, 4, device=AWAY), nn.Linear(4, 3, device=AWAY)
+    with pytest.raises(Exception, match="device"):
+        network(torch.zeros(2, 3))
+    hidden = lambda z: network(z)  # noqa: E731
+    for made in (Decoder(network, 3, reader), Decoder(network.forward, 3, reader.forward),
+                 Decoder(hidden, 3, lambda x: reader(x), device=AWAY)):
+        for home in ("cpu", AWAY):
+            x = made.decode(torch.zeros(2, 3, device=home))
+            assert (x.shape, x.device.type) == ((2, 4), home)
+            assert made.encode(x).device.type == home
+        assert decoded(made, torch.zeros(2, 3)).device.type == "cpu"
+    flow = Flow(Shift(), (2,))
+    for home in ("cpu", AWAY):
+        x = flow.decode(torch.zeros(2, 2, device=home))
+        assert (x.device.type, flow.encode(x).device.type) == (home, home)
+    assert flow.sample(3).device.type == "cpu"
+
+
+def test_a_search_goes_to_its_values() -> None:
+    seen = set()
+
+    def decode(z: Tensor) -> Tensor:
+        seen.add(z.device.type)
+        return 2 * z
+
+    found = Search(steps=2)(decode, torch.zeros(5, 3, device="meta"), torch.zeros(2, 3))
+    assert (found.shape, found.device.type, seen) == ((5, 3), "meta", {"meta"})
+    network = nn.Linear(3, 4, device="meta")
+    made = Decoder(network, 3, "optimise", search=Search(steps=2, starts=1))
+    assert made.encode(torch.zeros(5, 4, device="meta")).device.type == "meta"
 
 
 # -- flows ------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from torch import Tensor
 from deepscm import plots, probing
 from deepscm.errors import CapabilityError, ConfigurationError, DataError, InterventionError
 from deepscm.metrics import Estimate, rbf_mmd
-from deepscm.probing import Decoder, Linear, Report, check, distances, fit, gate, moved, probe
+from deepscm.probing import Decoder, Linear, Report, check, distances, fit, floor, gate, moved, probe
 from deepscm.probing.assumptions import beyond, calibration, network_gain
 from deepscm.probing.classifiers import quality
 from deepscm.probing.pairs import doubts
@@ -150,9 +150,11 @@ def test_tables_json_and_figures(report: Report, tmp_path: Any) -> None:
     for name in ("Generative effects", "Classifiers", "Assumptions"):
         assert f"## {name}" in report.markdown()
     drawing = report.figure()
-    assert len(drawing.axes) == 6
+    assert len(drawing.axes) == 9
     first = report.pairs[0]
-    assert len(report.figure([(first.other, first.one)]).axes) == 2
+    assert [float(ax.lines[0].get_xdata()[0]) for ax in drawing.axes[:2]] == [
+        pytest.approx(value) for value in (first.forward.gate.value, first.delta.value)]
+    assert len(report.figure([(first.other, first.one)]).axes) == 3
     assert plots.save(drawing, tmp_path / "probes.png").stat().st_size > 5000
     with pytest.raises(DataError, match="attributes are"):
         report.pair("blunt", "nothing")
@@ -294,6 +296,26 @@ def test_distance_to_conditional_latents() -> None:
         distances(up, z[:, :].abs(), alphas)
 
 
+def test_floor_is_what_equal_latents_give_and_their_noise_stays_within() -> None:
+    up = Linear(torch.tensor([[2.0, 0.0]]).double(), torch.zeros(1).double())
+    z = latents(600, 2)
+    found = floor(up, z, splits=60)
+    assert found.low < found.value < found.high
+    # Over all halvings the unbiased distance is 0: the mean kernel within, less the mean across, of the same rows.
+    assert abs(found.value) < 4 * (found.high - found.low) / 4 / math.sqrt(60)
+    # Fresh pairs of conditional samples, as large as the halves, lie in it as often as it says.
+    width = float(torch.nn.functional.pdist(z).median())
+    inside = []
+    for seed in range(1, 41):
+        fresh = latents(900, 2, seed)
+        one, other = fresh[fresh[:, 0] > 0][: found.n].tensor_split(2)
+        inside.append(found.low <= rbf_mmd(one, other, width=width).value <= found.high)
+    assert sum(inside) / 40 > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 40)
+    assert distances(up, z, [6.0])[0].value > 10 * found.high
+    with pytest.raises(DataError, match="halves"):
+        floor(up, torch.cat([z[z[:, 0] > 0][:3], z[z[:, 0] < 0]]))
+
+
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
@@ -307,14 +329,16 @@ def test_figures(tmp_path: Any) -> None:
     matrix = plots.effect_matrix(values, ["a", "b"])
     assert [text.get_text() for text in matrix.axes[0].texts] == ["0.5", "−0.25"]
     curve = [Estimate(0.1, 0.0, 0.2, 9), Estimate(0.3, 0.2, 0.4, 9)]
-    lines = plots.distance_curves([1.0, 2.0], {"a": curve, "b": curve}).axes[0].lines
+    drawn = plots.distance_curves([1.0, 2.0], {"a": curve, "b": curve}, {"b": Estimate(0.0, -0.1, 0.1, 9)})
+    _, *lines = drawn.axes[0].lines  # after the line at 0
     assert [list(line.get_ydata()) for line in lines] == [[0.1, 0.3]] * 2
     walk = plots.latent_walks({"up": torch.zeros(3, 1, 4, 4)}, Image(1, 4, 4), (1.0, 2.0))
     assert [ax.get_title() for ax in walk.axes] == ["factual", "α = 1", "α = 2"]
     for drawing in (points, matrix, walk):
         assert plots.save(drawing, tmp_path / "figure.png").stat().st_size > 1000
     for broken in (lambda: plots.labelled_points({"a": (z, z[:3, 0])}), lambda: plots.effect_matrix(values, ["a"]),
-                   lambda: plots.probes([]),
+                   lambda: plots.probes([]), lambda: plots.distance_curves([1.0], {"a": curve}),
+                   lambda: plots.distance_curves([1.0, 2.0], {str(k): curve for k in range(9)}),
                    lambda: plots.latent_walks({"up": torch.zeros(2, 1, 4, 4)}, Image(1, 4, 4), (1.0, 2.0))):
         with pytest.raises(DataError):
             broken()

@@ -41,6 +41,8 @@ class Probe:
         delta, low, high: the statistic over alpha and its interval, `(A,)`.
         predicted: what it would be without any causes, `(A,)`.
         image: the statistic by classifiers of images, `(A,)`; None where there is none.
+        effect: a second statistic, the effect of the first attribute on the second, drawn before the first.
+        effect_nulls: its draws `(n,)` under each null, by label.
     """
 
     title: str
@@ -53,11 +55,13 @@ class Probe:
     high: Any
     predicted: Any
     image: Any = None
+    effect: float | None = None
+    effect_nulls: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @styled
 def probes(rows: Sequence[Probe], *, size: float = 1.9, name: str = "Δτ") -> Figure:
-    """Null distributions with the observed value, and its curve over alpha, a row for each pair (CAGE, Fig. 3).
+    """Null distributions with what was observed, and its curve over alpha, a row for each pair (CAGE, Fig. 3).
 
     Args:
         rows: what to show.
@@ -69,11 +73,15 @@ def probes(rows: Sequence[Probe], *, size: float = 1.9, name: str = "Δτ") -> F
     """
     if not rows:
         raise DataError("no row came; give one Probe or more.")
-    drawing = figure(2.6 * size, len(rows) * size + 0.2)
-    axes = drawing.subplots(len(rows), 2, squeeze=False)
-    for (left, right), row in zip(axes, rows, strict=True):
+    wide = any(row.effect is not None for row in rows)
+    drawing = figure((2.6 + 1.3 * wide) * size, len(rows) * size + 0.2)
+    axes = drawing.subplots(len(rows), 2 + wide, squeeze=False)
+    for (*before, left, right), row in zip(axes, rows, strict=True):
+        for ax in before:
+            null_histogram(ax, row.effect_nulls, row.effect or 0.0)
+            ax.set_xlabel(f"GATE at α = {shown(row.alpha)}")
         null_histogram(left, row.nulls, row.observed)
-        left.set_title(row.title)
+        (*before, left)[0].set_title(row.title)
         left.set_xlabel(f"{name} at α = {shown(row.alpha)}")
         alphas = scalars(row.alphas, "alphas")
         right.axhline(0, color=GREY, linewidth=0.6)
@@ -88,7 +96,7 @@ def probes(rows: Sequence[Probe], *, size: float = 1.9, name: str = "Δτ") -> F
         right.set_ylim(*ends)
         right.set_xlabel("α")
         right.set_ylabel(name)
-    axes[0][1].legend()
+    axes[0][-1].legend()
     return drawing
 
 
@@ -169,21 +177,35 @@ def effect_matrix(values: Any, names: Sequence[str], *, title: str = "GATE", siz
 
 
 @styled
-def distance_curves(alphas: Any, curves: Mapping[str, Sequence[Any]], *, size: float = 2.2) -> Figure:
+def distance_curves(
+    alphas: Any, curves: Mapping[str, Sequence[Any]], floors: Mapping[str, Any] | None = None, *, size: float = 2.2
+) -> Figure:
     """Distances between conditional and counterfactual latents over alpha (CAGE, appendix E).
 
     Args:
         alphas: `(A,)`.
-        curves: A estimates with `value`, `low` and `high`, by title.
+        curves: A estimates with `value`, `low` and `high`, by title; eight at most.
+        floors: by title, an estimate of what no difference looks like, drawn as a band in the curve's colour.
         size: height in inches.
+
+    Raises:
+        DataError: more curves than colours, or one of another length.
     """
-    drawing = figure(1.4 * size, size)
+    if len(curves) > len(COLOURS):
+        raise DataError(f"{len(curves)} curves came; {len(COLOURS)} at most can be told apart. Draw several figures.")
+    drawing = figure(1.6 * size, size)
     ax = drawing.subplots()
     along = scalars(alphas, "alphas")
+    ax.axhline(0, color=GREY, linewidth=0.6)
     for colour, line, (title, estimates) in zip(COLOURS, LINES * 2, curves.items(), strict=False):
+        if len(estimates) != len(along):
+            raise DataError(f"{title}: {len(estimates)} estimates came for {len(along)} alphas; one for each is "
+                            "expected.")
         ax.fill_between(along, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.2,
                         linewidth=0)
         ax.plot(along, [e.value for e in estimates], color=colour, linestyle=line, label=title)
+        if floors and title in floors:
+            ax.axhspan(floors[title].low, floors[title].high, color=colour, alpha=0.25, linewidth=0)
     ax.set_xlabel("α")
     ax.set_ylabel("squared MMD")
     ax.legend()

@@ -39,6 +39,7 @@ from deepscm.probing.classifiers import Classifier as Classifier
 from deepscm.probing.classifiers import Quality as Quality
 from deepscm.probing.classifiers import fit as fit
 from deepscm.probing.distances import distances as distances
+from deepscm.probing.distances import floor as floor
 from deepscm.probing.effects import delta as delta
 from deepscm.probing.effects import factual as factual
 from deepscm.probing.effects import gate as gate

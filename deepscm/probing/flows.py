@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepscm.errors import ConfigurationError, DataError
 from deepscm.nn.flows import Bijector
+from deepscm.probing.generators import place
 
 Parts = list[Tensor]
 
@@ -40,7 +41,7 @@ class Flow:
 
     def __init__(self, model: Any, shape: Sequence[int], *, flat: bool = False) -> None:
         self.shape, self.flat = tuple(shape), flat
-        self.port = _port(model)
+        self.model, self.port = model, _port(model)
         if hasattr(model, "eval"):
             model.eval()
         drawn = self._drawn(2, 0)
@@ -51,14 +52,14 @@ class Flow:
                                      "of one value.")
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """`n` latents of the flow's base distribution, `(n, L)`."""
-        return torch.cat([part.flatten(1) for part in self._drawn(n, seed)], 1)
+        """`n` latents of the flow's base distribution, `(n, L)`, on the CPU."""
+        return torch.cat([part.flatten(1) for part in self._drawn(n, seed)], 1).cpu()
 
     def decode(self, z: Tensor) -> Tensor:
         """`(N, L)` -> `(N, *shape)`."""
-        pieces = z.to(self.dtype).split([math.prod(shape) for shape in self.shapes], 1)
+        pieces = z.to(self._place(z), self.dtype).split([math.prod(shape) for shape in self.shapes], 1)
         parts = [piece.reshape(len(z), *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
-        return self.port.decode(parts).reshape(len(z), *self.shape)
+        return self.port.decode(parts).reshape(len(z), *self.shape).to(z.device)
 
     def encode(self, x: Any) -> Tensor:
         """`(N, *shape)` -> `(N, L)`, exact but for float noise.
@@ -66,17 +67,23 @@ class Flow:
         Raises:
             DataError: values of another shape.
         """
-        values = torch.as_tensor(x).to(self.dtype)
+        given = torch.as_tensor(x)
+        values = given.to(self._place(given), self.dtype)
         if values.shape[1:] != self.shape:
             raise DataError(f"values of shape {tuple(values.shape)} came; (N, {', '.join(map(str, self.shape))}) is "
                             "expected.")
         with torch.no_grad():
             parts = self.port.encode(values.flatten(1) if self.flat else values)
-        return torch.cat([part.flatten(1) for part in parts], 1)
+        return torch.cat([part.flatten(1) for part in parts], 1).to(given.device)
+
+    def _place(self, given: Tensor) -> torch.device:
+        return place(self.model) or given.device
 
     def _drawn(self, n: int, seed: int) -> Parts:
-        """Base distributions of these libraries take no generator."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        """Base distributions of these libraries take no generator, so that of their device is borrowed."""
+        at = place(self.model)
+        devices = [at] if at is not None and at.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed)
             return self.port.draw(n, math.prod(self.shape))
 

@@ -20,6 +20,8 @@ PRIORS = ("normal", "uniform")
 class LatentGenerator(Protocol):
     """A generator `x = G(z)` with latents `z` of one flat axis.
 
+    Latents of the prior lie on the CPU, wherever the network does. What is decoded or encoded goes to the network.
+
     Attributes:
         latent: size L of `z`.
     """
@@ -43,6 +45,8 @@ class LatentGenerator(Protocol):
 class Decoder:
     """Any torch function from latents to values, with or without an encoder.
 
+    What is decoded or encoded goes to the device of the network and comes back to its own.
+
     Args:
         decode: `(N, L)` float32 -> `(N, *shape)`. A module is put in eval mode.
         latent: L.
@@ -50,6 +54,8 @@ class Decoder:
             (see `deepscm.probing.inversion.Search`); None for none.
         prior: "normal", or "uniform" on (-1, 1).
         search: settings of the search.
+        device: where the networks are, for functions that do not show it; by default where the weights of a module, or
+            of the module that a method belongs to, are.
 
     Raises:
         ConfigurationError: a prior or an encoder that is unknown, a latent size that is not positive.
@@ -69,6 +75,7 @@ class Decoder:
         *,
         prior: str = "normal",
         search: Search | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         if prior not in PRIORS:
             raise ConfigurationError(f"prior={prior!r} came; one of {', '.join(PRIORS)} is expected.")
@@ -80,7 +87,7 @@ class Decoder:
             if isinstance(part, nn.Module):
                 part.eval()
         self.network, self.latent, self.encoder, self.prior = decode, latent, encoder, prior
-        self.search = search or Search()
+        self.search, self.device = search or Search(), None if device is None else torch.device(device)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """`n` latents of the prior, `(n, L)` float32; row i depends on the seed and on i alone."""
@@ -91,7 +98,7 @@ class Decoder:
 
     def decode(self, z: Tensor) -> Tensor:
         """`(N, L)` -> `(N, *shape)`."""
-        return self.network(z)
+        return self.network(self._moved(z, self.network)).to(z.device)
 
     def encode(self, x: Any) -> Tensor:
         """`(N, *shape)` -> `(N, L)`.
@@ -102,12 +109,30 @@ class Decoder:
         if self.encoder is None:
             raise CapabilityError("a decoder without an encoder came, so data have no latents. Give encoder=..., "
                                   "encoder=\"optimise\", or label what the decoder makes (probing.label).")
-        values = torch.as_tensor(x)
-        if callable(self.encoder):
+        values, encoder = torch.as_tensor(x), self.encoder
+        if callable(encoder):
             with torch.no_grad():
-                return self.encoder(values)
+                return encoder(self._moved(values, encoder)).to(values.device)
         bound = 1.0 if self.prior == "uniform" else None
-        return self.search(self.decode, values, self.sample(self.search.starts, self.search.seed), bound)
+        starts = self.sample(self.search.starts, self.search.seed)
+        return self.search(self.network, self._moved(values, self.network), starts, bound).to(values.device)
+
+    def _moved(self, given: Tensor, network: Any) -> Tensor:
+        """What a network is given, where it is."""
+        return given.to(self.device or place(network) or given.device)
+
+
+def place(network: Any) -> torch.device | None:
+    """Where the weights of a module, or of the module that a method belongs to, are; None where there are none.
+
+    Example:
+        >>> place(nn.Linear(1, 1)), place(torch.sin)
+        (device(type='cpu'), None)
+    """
+    owner = network if isinstance(network, nn.Module) else getattr(network, "__self__", None)
+    if not isinstance(owner, nn.Module):
+        return None
+    return next((weight.device for weight in (*owner.parameters(), *owner.buffers())), None)
 
 
 def encoded(generator: LatentGenerator, x: Any, batch_size: int = 500) -> Tensor:

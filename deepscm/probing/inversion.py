@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
@@ -30,14 +31,14 @@ class Search:
     def __call__(
         self, decode: Callable[[Tensor], Tensor], x: Tensor, starts: Tensor, bound: float | None = None
     ) -> Tensor:
-        """Latents `(N, L)` of values `(N, *shape)`, from `starts` `(S, L)`, within +-`bound`.
+        """Latents `(N, L)` of values `(N, *shape)`, from `starts` `(S, L)`, within +-`bound`, on the values' device.
 
         NaN where no start leads to finite values.
         """
         x = x if x.is_floating_point() else x.to(starts.dtype)
-        best = torch.full((len(x),), torch.inf, dtype=x.dtype)
-        found = torch.full((len(x), starts.shape[1]), torch.nan, dtype=starts.dtype)
-        for start in starts:
+        best = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        found = torch.full((len(x), starts.shape[1]), torch.nan, dtype=starts.dtype, device=x.device)
+        for start in starts.to(x.device):
             z = start.repeat(len(x), 1).requires_grad_()
             with torch.enable_grad():
                 self._descend(decode, x, z, bound)
@@ -51,7 +52,7 @@ class Search:
         adam = torch.optim.Adam([z], self.rate)
         for step in range(self.steps):
             for group in adam.param_groups:
-                group["lr"] = self.rate * 0.5 * (1 + torch.cos(torch.tensor(step / self.steps * torch.pi)).item())
+                group["lr"] = self.rate * 0.5 * (1 + math.cos(step / self.steps * math.pi))
             adam.zero_grad()
             self._error(decode, x, z).sum().backward()
             adam.step()

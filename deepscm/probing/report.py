@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from deepscm.evaluation.report import Row, Table, plain
 from deepscm.probing.assumptions import Check
 from deepscm.probing.classifiers import Classifier
 from deepscm.probing.matrix import Matrix
+from deepscm.probing.nulls import Null
 from deepscm.probing.pairs import Pair
 
 _COLUMNS = ("one", "direction", "other", "delta", "p random", "p permuted", "predicted", "gaussian", "image delta",
@@ -101,7 +102,9 @@ class Report:
         return "\n".join(table.markdown() for table in tables)
 
     def figure(self, pairs: Collection[tuple[str, str]] | None = None) -> Any:
-        """The null of delta tau and its curve over alpha, a row for each pair (Fig. 3): `deepscm.plots.probes`.
+        """Nulls of the GATE of the first attribute and of delta tau, and its curve over alpha, a row for each pair.
+
+        As Fig. 3: `deepscm.plots.probes`.
 
         Args:
             pairs: those to show, each in either order; all by default.
@@ -112,9 +115,13 @@ class Report:
         shown = [pair for pair in self.pairs if wanted is None or frozenset((pair.one, pair.other)) in wanted]
         return probes([Probe(
             f"{pair.one} {pair.direction if pair.direction != 'none' else '?'} {pair.other}", pair.delta.value,
-            {f"{kind} (p {null.p:.2g})": null.draws for kind, null in pair.nulls.items()}, pair.alpha,
-            pair.curve.alphas, pair.curve.delta, pair.curve.low, pair.curve.high, pair.curve.predicted,
-            pair.curve.image) for pair in shown])
+            _draws(pair.nulls), pair.alpha, pair.curve.alphas, pair.curve.delta, pair.curve.low, pair.curve.high,
+            pair.curve.predicted, pair.curve.image, pair.forward.gate.value, _draws(pair.forward.nulls))
+            for pair in shown])
+
+
+def _draws(nulls: Mapping[str, Null]) -> dict[str, Tensor]:
+    return {f"{kind} (p {null.p:.2g})": null.draws for kind, null in nulls.items()}
 
 
 def _row(pair: Pair) -> Row:
