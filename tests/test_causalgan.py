@@ -19,7 +19,7 @@ from deepscm.nn.labeler import Labeler, combination, combinations, swapped
 from deepscm.nn.stack import Conv, Dense, stack
 from deepscm.training.adversarial import Adversarial, EncoderFineTuning
 from deepscm.training.causalgan import CausalGAN
-from deepscm.training.embeddings import energy
+from deepscm.training.embeddings import energy, whitening
 from deepscm.training.labelled import Drawn, labelled_energy
 from deepscm.training.together import Together
 from tests.conformance import generator
@@ -284,6 +284,38 @@ def test_the_penalty_is_the_squared_slope_at_real_images() -> None:
 
 
 # -- validation -------------------------------------------------------------------------------------------------------
+
+
+def test_whitening_has_unit_covariance_where_rows_vary() -> None:
+    g = torch.Generator().manual_seed(3)
+    rows = torch.randn(500, 4, generator=g, dtype=torch.float64) @ torch.randn(4, 6, generator=g, dtype=torch.float64)
+    white = whitening(rows)
+    variances = torch.linalg.eigvalsh(torch.cov(white(rows).T))
+    assert variances[-4:].tolist() == pytest.approx([1.0] * 4)
+    assert variances[:2].abs().max() < 1e-9  # directions that the rows do not fill stay empty
+    turn, _ = torch.linalg.qr(torch.randn(6, 6, generator=g, dtype=torch.float64))
+    moved = whitening(rows @ turn + 3)(rows @ turn + 3)
+    assert torch.cdist(moved, moved).allclose(torch.cdist(white(rows), white(rows)), atol=1e-6)
+    assert whitening(rows[:1])(rows).equal(rows - rows[:1])
+
+
+def test_fine_noise_counts_as_much_as_another_colour() -> None:
+    """What whitening is for: in raw embeddings noise that photographs never show is nearer than a change of light."""
+    g = torch.Generator().manual_seed(4)
+    labels = torch.zeros(400, 1)
+
+    def photographs(light: float = 0.0, noise: float = 0.0) -> Tensor:  # ten coarse directions, one fine
+        coarse = 5 * torch.randn(400, 10, generator=g) + light
+        return torch.cat([coarse, 0.1 * torch.randn(400, 1, generator=g) + noise], 1)
+
+    def distance(one: Tensor, other: Tensor) -> float:
+        return float(labelled_energy(torch.cdist(one, one), labels, torch.cdist(one, other), labels,
+                                     torch.cdist(other, other)))
+
+    real, lit, noisy = photographs(), photographs(light=1.0), photographs(noise=1.0)
+    white = whitening(real)
+    assert distance(real, noisy) < distance(real, lit)
+    assert distance(white(real), white(noisy)) > 3 * distance(white(real), white(lit))
 
 
 def test_labelled_energy_against_its_definition() -> None:

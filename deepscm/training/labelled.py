@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from deepscm.nn.labeler import Labeler
 from deepscm.nn.stack import Layer
 from deepscm.training.adversarial import Encoded
 from deepscm.training.batches import Source, gather
-from deepscm.training.embeddings import Embed
+from deepscm.training.embeddings import Embed, whitening
 from deepscm.training.objectives import Batch, Losses
 from deepscm.training.preparation import STREAM_ROWS, numbers
 from deepscm.variables import Binary
@@ -34,9 +35,10 @@ class Labelled(Encoded):
     depends on pixels could not be drawn before them.
 
     Validation compares generated images to those of the validation data, label by label: the energy distance of
-    embeddings among the images with `l_j = v`, weighted by how many of them the data have, in the mean over labels.
-    Beside it stand `spread`, how far two images of the *same* labels are apart, as a share of the distance between two
-    real images, and `accuracy`, the share of labels that the Labeler reads from generated images as they were set.
+    whitened embeddings (`deepscm.training.embeddings.whitening`) among the images with `l_j = v`, weighted by how many
+    of them the data have, in the mean over labels, per root of a dimension. Beside it stand `spread`, how far two
+    images of the *same* labels are apart, as a share of the distance between two real images, and `accuracy`, the share
+    of labels that the Labeler reads from generated images as they were set.
 
     Args:
         node: the image.
@@ -97,7 +99,8 @@ class Labelled(Encoded):
             raise TrainingError(f"{', '.join(sorted(raw))}: untrained, but labels of generated images come from there; "
                                 'train these mechanisms first, or give labels="data".')
         self.placed(self.mechanism.generator)
-        self.seen: tuple[Tensor, Tensor, Tensor] | None = None
+        self.seen: tuple[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor] | None = None
+        self.typical = math.nan  # distance of two real images
         self.scores: dict[str, Tensor] | None = None  # of the weights as they are; None after each step
         self.strikes = 0
 
@@ -122,7 +125,7 @@ class Labelled(Encoded):
         return network.to(self.mechanism.unit).to(**_LAST)
 
     def examine(self, batches: Source) -> None:
-        """Embed validation images, evenly thinned out, and measure the distances among them."""
+        """Embed validation images, evenly thinned out, and measure the distances among them, raw and whitened."""
         columns = gather(batches, STREAM_ROWS)
         rows = len(columns[self.node])
         chosen = torch.linspace(0, rows - 1, min(self.draws, rows)).round().long()
@@ -130,7 +133,10 @@ class Labelled(Encoded):
         real = numbers(self.scm, family)
         with torch.no_grad():
             found = self.embed(real[self.node])
-            self.seen = found, self.told(real), torch.cdist(found, found, p=1.0)
+            self.typical = float(torch.cdist(found, found, p=1.0).sum()) / max(len(found) * (len(found) - 1), 1)
+            white = whitening(found)
+            found = white(found)
+            self.seen = white, found, self.told(real), torch.cdist(found, found)
 
     # -- labels and images --------------------------------------------------------------------------------------------
 
@@ -163,13 +169,14 @@ class Labelled(Encoded):
         """Distance, spread and accuracy; computed once a validation."""
         if self.scores is None:
             assert self.seen is not None
-            real, truth, within = self.seen
+            white, real, truth, within = self.seen
             labels = self.drawn(truth, self.draws)
             pairs = [torch.cat([self.paint(part) for part in labels.split(250)]) for _ in range(2)]
             made, again = (self.embed(self.mechanism.unscaled(images)) for images in pairs)
-            distance = labelled_energy(within, truth, torch.cdist(real, made, p=1.0), labels,
-                                       torch.cdist(made, made, p=1.0)) / real.shape[1]
-            spread = (made - again).abs().sum(1).mean() * len(real) * (len(real) - 1) / within.sum()
+            spread = (made - again).abs().sum(1).mean() / self.typical
+            made = white(made)
+            distance = labelled_energy(within, truth, torch.cdist(real, made), labels,
+                                       torch.cdist(made, made)) / real.shape[1] ** 0.5
             read = torch.cat([self.labeler.probabilities(self.labeler(part)) for part in pairs[0].split(250)])
             accuracy = (read.round() == labels).to(spread).mean()
             self._watch(float(spread))
