@@ -11,7 +11,8 @@ from torch import Tensor
 
 from benchmarks.label_classifier import AMONG, NAMES, Judge, logits, matrix
 from deepscm import SCM
-from deepscm.metrics import Estimate, RandomFeatures, embedded, frechet, mean
+from deepscm.errors import InferenceError
+from deepscm.metrics import Estimate, RandomFeatures, embedded, frechet, frequencies, mean, total_variation
 
 Rows = Mapping[str, Any]
 SEXES = ("women", "men")
@@ -203,28 +204,47 @@ def rare(scm: SCM, label: str, photographs: Rows, most: int = 1000, seed: int = 
         half = len(chosen) // 2
         one, other = (embedded(features, np.asarray(photographs["image"][np.sort(part)]))
                       for part in (chosen[:half], chosen[half : 2 * half]))
-        made = embedded(features, scm.sample(half, given={label: value}, seed=seed, batch_size=500)["image"])
-        out |= {f"{label}={value}": frechet(made, one), f"photographs, {label}={value}": frechet(other, one),
-                f"images, {label}={value}": half}
+        made = held(scm, half, {label: value}, seed)
+        out |= {f"{label}={value}": None if made is None else frechet(embedded(features, made["image"]), one),
+                f"photographs, {label}={value}": frechet(other, one), f"images, {label}={value}": half}
     return out
+
+
+def labels_alone(scm: SCM) -> SCM:
+    """The model without its image."""
+    return SCM({name: node for name, node in scm.nodes.items() if name in NAMES})
+
+
+def held(scm: SCM, n: int, given: Mapping[str, int], seed: int) -> Rows | None:
+    """Rows that meet a condition; None where the model all but never draws one."""
+    try:
+        return scm.sample(n, given=given, seed=seed, batch_size=500)
+    except InferenceError:
+        return None
+
+
+def variation(scm: SCM, rows: Rows, n: int, seed: int = 0) -> Estimate:
+    """Total variation distance of the labels that a model draws to those of some rows."""
+    drawn = labels_alone(scm).sample(n, seed=seed, batch_size=100_000, progress=False)
+    return total_variation(frequencies(rows, names=NAMES), frequencies(drawn, names=NAMES), resamples=20).whole
 
 
 def rungs(
     scm: SCM, judge: Judge, actions: Sequence[tuple[str, str]], n: int, labels_n: int, seed: int = 0
 ) -> list[dict[str, Any]]:
     """What seeing and doing an effect say of its cause: by the model's labels, and as the judge sees it in images."""
-    small = SCM({name: node for name, node in scm.nodes.items() if name in NAMES})
+    small = labels_alone(scm)
     table = []
     plain = small.sample(labels_n, seed=seed)
     images = scm.sample(n, seed=seed)["image"]
     for effect, cause in actions:
-        done, held = small.sample(labels_n, {effect: 1}, seed=seed), small.sample(n, given={effect: 1}, seed=seed)
+        done, event = small.sample(labels_n, {effect: 1}, seed=seed), held(scm, n, {effect: 1}, seed)
         table.append({
             "effect": effect, "cause": cause,
             "P(cause)": mean(plain[cause].double()), "P(cause | do(effect))": mean(done[cause].double()),
-            "P(cause | effect)": mean(held[cause].double()),
+            "P(cause | effect)": None if event is None else mean(event[cause].double()),
             "seen: P(cause)": share(judge, images, cause),
             "seen: P(cause | do(effect))": share(judge, scm.sample(n, {effect: 1}, seed=seed)["image"], cause),
-            "seen: P(cause | effect)": share(judge, scm.sample(n, given={effect: 1}, seed=seed)["image"], cause),
+            "seen: P(cause | effect)": None if event is None else share(judge, event["image"], cause),
         })
     return table

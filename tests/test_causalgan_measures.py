@@ -117,6 +117,27 @@ def test_seeing_and_doing_against_exact_tables(scm: SCM) -> None:
         assert abs(row[f"seen: {what}"].value - exact) < 4.5 * (exact * (1 - exact) / 500) ** 0.5
 
 
+def test_an_event_that_a_model_never_draws_has_no_cells(scm: SCM) -> None:
+    causes = controller.GRAPHS["G1"]["mustache"]
+    none = GumbelMax(probabilities=np.zeros((2,) * len(causes)))
+    never = SCM({**scm.nodes, "mustache": Node(Binary(), none, causes)})
+    (row,) = measures.rungs(never, Reader(), [("mustache", "male")], 50, 500)
+    assert row["P(cause | effect)"] is None and row["seen: P(cause | effect)"] is None
+    assert row["P(cause | do(effect))"].value > 0
+    rows = never.sample(300, seed=1)
+    rows["mustache"][:150] = 1  # photographs have it
+    found = measures.rare(never, "mustache", rows, 40)
+    assert found["mustache=1"] is None and found["mustache=0"].value >= 0
+
+
+def test_labels_are_compared_by_total_variation(scm: SCM) -> None:
+    table = scm.sample(20_000, seed=5)
+    most = (2 ** len(NAMES) / (np.pi * 20_000)) ** 0.5  # mean of two samples of one distribution, were it even
+    assert measures.variation(scm, table, 20_000).value < most
+    table["male"] = 1 - table["male"]
+    assert measures.variation(scm, table, 20_000).value > 0.15
+
+
 def test_pairs_agree_in_all_labels_and_are_no_row_twice(scm: SCM) -> None:
     rows = scm.sample(300, seed=2)
     one, other = measures.pairs_of(rows, most=400)
