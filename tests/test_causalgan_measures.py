@@ -122,7 +122,8 @@ def test_an_event_that_a_model_never_draws_has_no_cells(scm: SCM) -> None:
     none = GumbelMax(probabilities=np.zeros((2,) * len(causes)))
     never = SCM({**scm.nodes, "mustache": Node(Binary(), none, causes)})
     (row,) = measures.rungs(never, Reader(), [("mustache", "male")], 50, 500)
-    assert row["P(cause | effect)"] is None and row["seen: P(cause | effect)"] is None
+    assert row["P(cause | effect)"] is None
+    assert row["seen: P(cause | effect)"] is None
     assert row["P(cause | do(effect))"].value > 0
     rows = never.sample(300, seed=1)
     rows["mustache"][:150] = 1  # photographs have it

@@ -75,9 +75,9 @@ def _variants() -> dict[str, Config]:
         "causalgan": Config(),
         "causalbegan": Config(method="causalbegan", haste=10.0, batch_size=16, lr=4e-4, epochs=2),
         # An hour of one core each.
-        "causalgan-long": Config(width=32, epochs=18, cooled=True, ema=0.999),
+        "causalgan-long": Config(width=32, epochs=14, cooled=True, ema=0.999),
         "causalbegan-long": Config(
-            method="causalbegan", haste=10.0, batch_size=16, lr=4e-4, epochs=9, cooled=True, ema=0.999),
+            method="causalbegan", haste=10.0, batch_size=16, lr=4e-4, epochs=6, cooled=True, ema=0.999),
         # Published: 64x64, on all 202,599 images.
         "causalgan-paper": Config(size=64, width=64, steps=6, penalty=0.0, epochs=25, ema=None),
         "causalbegan-paper": Config(
