@@ -121,6 +121,8 @@ def test_bad_decoders() -> None:
         encoded(Decoder(lambda z: z, 2, lambda x: x / 0), torch.ones(3, 2))
     with pytest.raises(DataError, match="expected"):
         encoded(Decoder(lambda z: z, 2, lambda x: x[:, :1]), torch.ones(3, 2))
+    with pytest.raises(DataError, match="dict came"):
+        encoded(Decoder(lambda z: z, 2, lambda x: x), {"x": torch.ones(3, 2)})
 
 
 def test_labels_of_what_is_made() -> None:

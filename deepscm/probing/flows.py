@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deepscm.errors import ConfigurationError, DataError
 from deepscm.nn.flows import Bijector
-from deepscm.probing.generators import place
+from deepscm.probing.generators import array, place
 
 Parts = list[Tensor]
 
@@ -65,9 +65,9 @@ class Flow:
         """`(N, *shape)` -> `(N, L)`, exact but for float noise.
 
         Raises:
-            DataError: values of another shape.
+            DataError: no array, values of another shape.
         """
-        given = torch.as_tensor(x)
+        given = array(x)
         values = given.to(self._place(given), self.dtype)
         if values.shape[1:] != self.shape:
             raise DataError(f"values of shape {tuple(values.shape)} came; (N, {', '.join(map(str, self.shape))}) is "

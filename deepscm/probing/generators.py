@@ -105,11 +105,12 @@ class Decoder:
 
         Raises:
             CapabilityError: there is no encoder.
+            DataError: no array.
         """
         if self.encoder is None:
             raise CapabilityError("a decoder without an encoder came, so data have no latents. Give encoder=..., "
                                   "encoder=\"optimise\", or label what the decoder makes (probing.label).")
-        values, encoder = torch.as_tensor(x), self.encoder
+        values, encoder = array(x), self.encoder
         if callable(encoder):
             with torch.no_grad():
                 return encoder(self._moved(values, encoder)).to(values.device)
@@ -120,6 +121,23 @@ class Decoder:
     def _moved(self, given: Tensor, network: Any) -> Tensor:
         """What a network is given, where it is."""
         return given.to(self.device or place(network) or given.device)
+
+
+def array(x: Any) -> Tensor:
+    """Values that a network is to read, as a tensor where they are.
+
+    Raises:
+        DataError: no array.
+
+    Example:
+        >>> array([[1.0, 2.0]]).shape
+        torch.Size([1, 2])
+    """
+    try:
+        return torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{type(x).__name__} came as data; an array of values (N, *shape) is expected; values by "
+                        f"variable are for the latents of a model, probing.of ({error}).") from None
 
 
 def place(network: Any) -> torch.device | None:
