@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image as Picture
+
 from benchmarks.reports import columns, flat
 from benchmarks.table import publish
-from deepscm import plots, probing
+from deepscm import atomic, plots, probing
 from deepscm.errors import DataError
 from deepscm.probing import baselines
 
 METHODS = ("LiNGAM", "NOTEARS", "NOTEARS, standardised", "additive noise")
+UNPRUNED = "NOTEARS, unpruned"
+KNOWN: dict[str, Callable[..., baselines.Verdict]] = {
+    **baselines.METHODS, UNPRUNED: functools.partial(baselines.notears, sparsity=0.0, threshold=0.0)}
 
 
 def publish_reports(
@@ -71,9 +80,52 @@ def verdicts(
     """What each baseline says of two attributes, from their classifiers' readings of latents; "?" where it cannot."""
     first, second = report.classifiers[one], report.classifiers[other]
     readings = baselines.readings(first, second, report.prior[:rows], alpha, soft=soft)
-    chosen = {name: baselines.METHODS[name] for name in methods}
+    chosen = {name: KNOWN[name] for name in methods}
     try:
         found = baselines.discover(*readings, methods=chosen)
     except DataError:  # constant: an attribute that no latent of the prior has, on the hard side of its classifier
         return dict.fromkeys(methods, "?")
     return {verdict.method: "?" if verdict.direction == "undecided" else verdict.direction for verdict in found}
+
+
+class Answers:
+    """Verdicts of baselines, kept in a file, since they cost minutes and change with the classifiers alone.
+
+    Args:
+        path: the file.
+        slow: whether the additive noise model is asked too.
+    """
+
+    def __init__(self, path: Path, slow: bool = True) -> None:
+        self.path, self.methods = path, (*METHODS, UNPRUNED) if slow else (*METHODS[:-1], UNPRUNED)
+        self.known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def of(self, generator: str, report: probing.Report, one: str, other: str, **options: Any) -> dict[str, str]:
+        """As `verdicts`."""
+        digest = hashlib.sha256(report.prior[:1].numpy().tobytes())
+        for name in (one, other):
+            linear = report.classifiers[name].linear
+            digest.update(linear.weight.float().numpy().tobytes() + linear.bias.float().numpy().tobytes())
+        key = "/".join(map(str, (generator, one, other, options, self.methods, digest.hexdigest()[:12])))
+        if key not in self.known:
+            self.known[key] = verdicts(report, one, other, methods=self.methods, **options)
+            atomic.publish(self.path, json.dumps(self.known, indent=0).encode())
+        return self.known[key]
+
+
+def wilson(hits: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927).
+
+    Example:
+        >>> [round(x, 3) for x in wilson(2, 8)]
+        [0.071, 0.591]
+    """
+    centre, spread = hits + z**2 / 2, z * math.sqrt(hits * (n - hits) / n + z**2 / 4)
+    return (centre - spread) / (n + z**2), (centre + spread) / (n + z**2)
+
+
+def shrunk(path: Path, colours: int = 128) -> None:
+    """Write a picture again with fewer colours, at about a third of its bytes."""
+    with Picture.open(path) as picture:
+        small = picture.convert("RGB").quantize(colours)
+    small.save(path, optimize=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks import cage_augmentation, cage_celeba, cage_flows, cage_published, cage_reports, cage_toy, cage_truth
+from benchmarks import cage_flows, cage_reports, cage_toy, cage_truth
 from deepscm import SCM, Node, Real, metrics, probing
 from deepscm.mechanisms import AdditiveNoise
 
@@ -104,24 +103,6 @@ def test_shares_and_their_intervals():
     assert cage_truth.decided(metrics.Estimate(math.nan, math.nan, math.nan, 9)) == "none"
 
 
-def test_published_tables_are_whole():
-    assert set(cage_published.TABLE_1) == set(cage_published.HARD) == set(cage_published.PLAIN)
-    assert set(cage_published.TABLE_1) < set(cage_published.PAIRS)
-    # "In all but one case": goatee, age and nose differ from the prior in the table as printed.
-    agrees = [row[-2] == row[-1] for row in cage_published.TABLE_1.values()]
-    assert sum(agrees) == 4
-    assert cage_published.prior(("male", "blond_hair")) == "->"
-
-
-def test_agreement_with_the_prior():
-    rows = [{"generator": "g", "pair": "a, b", "prior": "->", "delta tau": "->", "LiNGAM": "none",
-             "published x": "->"},
-            {"generator": "g", "pair": "a, c", "prior": "none", "delta tau": "<-", "LiNGAM": "none"}]
-    found = {(row["generator"], row["method"]): (row["as the prior"], row["pairs"])
-             for row in cage_celeba.accuracy(rows)}
-    assert found == {("g", "delta tau"): (1, 2), ("g", "LiNGAM"): (1, 2), ("as published", "published x"): (1, 1)}
-
-
 def test_reports_become_files_and_baselines_read_them(tmp_path, capsys):
     z = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
     generator = probing.Decoder(lambda z: z, 3, encoder=lambda x: x)
@@ -134,18 +115,3 @@ def test_reports_become_files_and_baselines_read_them(tmp_path, capsys):
     capsys.readouterr()
     assert {path.name for path in tmp_path.iterdir()} == {
         "pairs.json", "curves.json", "classifiers.json", "assumptions.json", "toy.png"}
-
-
-def test_augmented_rows_of_faces():
-    images = np.full((4, 3, 64, 64), 100, np.uint8)
-    real = cage_augmentation.rows_of({"image": images, "blond_hair": np.array([0, 0, 1, 1]),
-                                      "male": np.array([0, 1, 0, 1])})
-    assert real["group"].tolist() == [0, 1, 2, 3]
-    assert real["image"].shape == (4, 3, 32, 32)
-    made = probing.Augmentation(torch.full((2, 3, 64, 64), 300.0), {}, {"blond_hair": torch.tensor([0.9, 0.4])},
-                                torch.zeros(2, 1), torch.zeros(2).long(), "male", 1.0)
-    rows = cage_augmentation.added(real, made)
-    assert rows["group"].tolist() == [0, 1, 2, 3, 3, 3]
-    assert rows["soft"].tolist() == pytest.approx([0, 0, 1, 1, 0.9, 0.4])
-    assert rows["image"][-1].max() == 255
-    assert cage_augmentation.added(real, None) is real
