@@ -15,10 +15,23 @@ under any prior, and under a normal prior two sharpnesses, two biases and the co
 (`gaussian`). Its sign says which of the two classifiers is the sharper, or whose attribute is nearer to one half, and
 nothing about the generator's mechanism: with equal norms, prevalences of .42 and .04 give a sign by themselves. So both
 predictions stand beside every `delta tau`. Nulls do not help: random directions and permuted labels test whether there
-is an association, not which way it points. Classifiers of decoded values (`judges`) are not bound to one cosine; but
-they have a sharpness and a prevalence too. What holds at best is "the generator moves e along with c more than c along
-with e", not "c causes e" in the data; `check`, and the reasons beside each direction, say when even that should not be
-believed.
+is an association, not which way it points, and p is 0.01 or 1 as one classifier is replaced or both
+(`benchmarks/cage_nulls`). Classifiers of decoded values (`judges`) are not bound to one cosine; but they have a
+sharpness and a prevalence too.
+
+Measured on generators whose causal model is known (`benchmarks/cage_truth`, 420 causes in four families): GATE follows
+the true effect (correlation .84 to .98, the same sign for 91 to 97 %) and is near 0 for independent attributes, but is
+as large from the effect to the cause, where the true effect is 0. The sign of `delta tau` is right for 31 to 54 %, less
+than or as often as a coin, and is the one that sharpness and prevalence predict for 93 to 99 %; by classifiers of
+decoded values it is right for 53 to 65 %. So a GATE may be read as how strongly a generator ties two attributes
+together, and `delta tau` not as a causal direction; `check`, and the reasons beside each direction, say what speaks
+against it.
+
+**What stands in for the paper's models** in the benchmarks, which have no accelerator: for MintNet on MorphoMNIST a
+RealNVP of nflows on digits of 14 x 14 pixels, and VAEs of this library on 28 x 28; for StyleGAN2 on CelebA-HQ at 1024 x
+1024 VAEs and GANs of this library on CelebA at 64 x 64 or 32 x 32; for ResNet-50 at 224 x 224 a small convolutional
+network at 32 x 32. The masked autoregressive flow of the toy is the paper's. Published figures beside ours show the
+same protocol on other models.
 
 Example:
     >>> import torch
