@@ -112,6 +112,22 @@ def curve(variant: str, note: Mapping[str, Any]) -> list[dict[str, Any]]:
     return points
 
 
+def progress(points: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """`M_complete` (Fig. 21), and the distance and spread of all models, by images seen."""
+    wanted = {"M_complete": "M complete", "distance": "distance to photographs", "spread": "spread among equal labels"}
+    from deepscm.plots.style import figure
+
+    drawing = figure(9.0, 2.6)
+    for axis, (column, title) in zip(drawing.subplots(1, len(wanted)), wanted.items(), strict=True):
+        for variant in dict.fromkeys(point["model"] for point in points):
+            mine = [point for point in points if point["model"] == variant and point.get(column) is not None]
+            if mine:
+                axis.plot([point["images"] for point in mine], [point[column] for point in mine], label=variant, lw=1)
+        axis.set(title=title, xlabel="images seen", xscale="log", ylim=(0, None))
+    axis.legend(fontsize=5)
+    plots.save(drawing, path, resolution=100)
+
+
 def pictures(variant: str, scm: SCM, folder: Path) -> None:
     """Rows of Figs. 8 to 16 and sweeps of Figs. 18 and 22 of a whole method; diversity of Figs. 19 and 23 of each."""
     image: Any = scm.variables["image"]
@@ -168,10 +184,11 @@ def main(variants: Sequence[str], folder: Path = FOLDER) -> None:
          [row for variant, scm in parts for row in seeing_and_doing(variant, scm, eye, real)], [
         SMALL, JUDGED, "P: of the labels that the model draws; seen: the judge on its images. paper: what its captions "
         "say of the data; in cG1 acting on these effects leaves the cause as it is."])
-    show("causalgan_curves", "CausalGAN on faces: validation by batch (Fig. 21)",
-         [point for variant, (_, note) in models.items() for point in curve(variant, note)],
-         "distance: energy distance of embeddings label by label; M_complete: Eq. 10; accuracy: by the model's own "
-         "Labeler; spread: distance of images of equal labels, as a share of that between real images.")
+    points = [point for variant, (_, note) in models.items() for point in curve(variant, note)]
+    show("causalgan_curves", "CausalGAN on faces: validation by batch (Fig. 21)", points, [
+        "distance: energy distance of whitened embeddings label by label; M_complete: Eq. 10; accuracy: by the model's "
+        "own Labeler; spread: distance of images of equal labels, as a share of that between real images."])
+    progress(points, table.RESULTS / "causalgan" / "progress.png")
     for variant, scm in parts:
         pictures(variant, scm, table.RESULTS / "causalgan")
 

@@ -106,7 +106,7 @@ def test_benchmark(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert [point["step"] for point in written["causalgan_curves"]["rows"]] == [1, 2]
     assert 0 <= ours["labels, TVD"] <= 1
     drawn = list((tmp_path / "results" / "causalgan").glob("*.png"))
-    assert len(drawn) == (5 if variant == "cG1-causalgan-long" else 2)
+    assert len(drawn) == (6 if variant == "cG1-causalgan-long" else 3)
     before = (tmp_path / "runs" / variant / "weights.safetensors").stat().st_mtime_ns
     trained(variant, tmp_path / "runs", tmp_path / "controllers")
     assert (tmp_path / "runs" / variant / "weights.safetensors").stat().st_mtime_ns == before
