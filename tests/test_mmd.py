@@ -57,11 +57,27 @@ def test_closed_form_between_normals() -> None:
     assert 0 < found.half < 0.4 * truth
 
 
-def test_interval_covers_as_often_as_it_says() -> None:
-    truth = between_normals(0.6, 2, 1.0)
-    inside = [found.low <= truth <= found.high for found in (
-        rbf_mmd(draws(80, 2, 2 * k), draws(100, 2, 2 * k + 1, 0.6), width=1.0) for k in range(200))]
-    assert np.mean(inside) == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 200) + 0.02)
+@pytest.mark.parametrize(("m", "n", "shift"), [(80, 100, 0.6), (80, 100, 0.25), (30, 60, 1.0), (40, 40, 0.0)])
+def test_interval_covers_as_often_as_it_says(m: int, n: int, shift: float) -> None:
+    truth = between_normals(shift, 2, 1.0)
+    found = [rbf_mmd(draws(m, 2, 2 * k), draws(n, 2, 2 * k + 1, shift), width=1.0) for k in range(200)]
+    inside = np.mean([estimate.low <= truth <= estimate.high for estimate in found])
+    assert inside > 0.95 - 3 * math.sqrt(0.95 * 0.05 / 200)
+    needed = 1.96 * float(np.std([estimate.value for estimate in found]))
+    assert np.mean([estimate.half for estimate in found]) < (1.5 if shift else 2.0) * needed
+
+
+def test_the_upper_end_takes_the_variance_there() -> None:
+    """(end - value)^2 is 1.96^2 times the variance, in proportion to the biased distance at that end."""
+    x, y = draws(60, 2, 0), draws(70, 2, 1, 0.3)
+    found = rbf_mmd(x, y, width=1.0)
+    every = torch.cat([x, y])
+    sign = torch.cat([torch.full((60,), 1 / 60), torch.full((70,), -1 / 70)]).double()
+    gram = torch.tensor([[kernel(a, b, 1.0, SCALES) for b in every] for a in every])
+    biased = float(sign @ gram @ sign)
+    assert biased > found.value
+    grown = (biased + found.high - found.value) / biased
+    assert (found.high - found.value) ** 2 == pytest.approx(grown * (found.value - found.low) ** 2, rel=1e-6)
 
 
 def test_unbiased_where_both_are_equal() -> None:

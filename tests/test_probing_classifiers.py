@@ -17,7 +17,7 @@ from deepscm.errors import ConfigurationError, DataError
 from deepscm.probing import Linear, fit, permuted, random_directions
 from deepscm.probing.classifiers import area, calibration_error, calibration_slope, quality, stratified
 from deepscm.probing.logistic import logistic
-from deepscm.probing.nulls import resampled
+from deepscm.probing.nulls import left_out
 
 
 def rows(n: int, d: int, seed: int = 0) -> Tensor:
@@ -88,14 +88,15 @@ def test_many_features_use_a_diagonal_preconditioner(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(again.weight[1], -whole.weight[0], atol=1e-6, rtol=1e-6)
 
 
-def test_resamples_are_refits_of_repeated_rows() -> None:
+def test_refits_without_parts_of_the_rows() -> None:
     z = rows(80, 2)
     y = coins(known(z, 2.0, 0.0))
-    found = resampled(z, y, 3, seed=5)
-    generator = torch.Generator().manual_seed(5)
+    found = left_out(z, y, 3, seed=5)
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(5))
     for k in range(3):
-        chosen = torch.randint(80, (80,), generator=generator)
-        torch.testing.assert_close(found.weight[k], logistic(z[chosen], y[chosen]).weight[0], atol=1e-4, rtol=1e-4)
+        kept = torch.cat([order[j::3] for j in range(3) if j != k])
+        torch.testing.assert_close(found.weight[k], logistic(z[kept], y[kept]).weight[0], atol=1e-6, rtol=1e-6)
+    assert left_out(z, y, 500).weight.shape == (80, 2)  # no more parts than rows
 
 
 def test_permuted_labels_leave_no_classifier_and_directions_keep_sharpness() -> None:
@@ -156,6 +157,20 @@ def test_area_under_the_curve() -> None:
         estimate = area(z + y_k, y_k)  # both classes normal, one apart: AUC = Phi(1 / sqrt 2)
         inside.append(estimate.low <= float(torch.special.ndtr(torch.tensor(0.5**0.5))) <= estimate.high)
     assert 0.9 < np.mean(inside) <= 1
+
+
+def test_classes_that_do_not_overlap_leave_doubt() -> None:
+    """No error among few rows is no proof that there is none."""
+    y = (torch.arange(20) >= 10).double()
+    found = quality(torch.linspace(-1, 1, 20, dtype=torch.float64), y)
+    for estimate, least in ((found.accuracy, 0.8), (found.balanced, 0.75), (found.auc, 0.7)):
+        assert estimate.value == estimate.high == 1
+        assert least < estimate.low < 0.95
+    # Ends of the area's interval: the Mann-Whitney deviation there is their distance in 1.96 deviations.
+    a = found.auc.low
+    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+    variance = (a * (1 - a) + 9 * (q1 - a * a) + 9 * (q2 - a * a)) / 100
+    assert 1 - a == pytest.approx(1.96 * math.sqrt(variance), rel=1e-4)
 
 
 def test_calibration_of_odds_that_are_off_by_a_factor() -> None:

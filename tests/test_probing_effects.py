@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.special import expit
+from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from deepscm.errors import ConfigurationError, DataError, InterventionError
@@ -118,6 +119,39 @@ def test_quadrature_for_normal_latents(alpha: float) -> None:
         assert float(rows.mean()) == pytest.approx(exact, abs=4 * float(rows.std()) / math.sqrt(len(rows)))
     exact = abs(gate_by_quadrature(C, E, alpha)) - abs(gate_by_quadrature(E, C, alpha))
     assert gaussian(C, E, alpha).item() == pytest.approx(exact, abs=2e-5)
+
+
+def hard_gate_in_closed_form(c: Linear, e: Linear, alpha: float) -> float:
+    """Eq. 6 with hard outcomes for standard normal latents: probabilities of quadrants."""
+    rho = float((c.normal * e.normal).sum())
+    edge, over = (-float(x.bias) / float(x.sharpness) for x in (c, e))
+
+    def quadrant(u: float, v: float) -> float:
+        """P(along c < u, along e > v)."""
+        below = multivariate_normal([0, 0], [[1, -rho], [-rho, 1]])
+        return float(below.cdf([u, -v]))
+
+    def right(u: float, v: float) -> float:
+        """P(along c > u, along e > v)."""
+        return 0.5 * math.erfc(v / math.sqrt(2)) - quadrant(u, v)
+
+    up = quadrant(edge, over - alpha * rho) - quadrant(edge, over)
+    return up + right(edge, over) - right(edge, over + alpha * rho)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_hard_outcomes_for_normal_latents(alpha: float) -> None:
+    z = normals(40_000, 3)
+    found = []
+    for a, b in ((C, E), (E, C)):
+        exact = hard_gate_in_closed_form(a, b, alpha)
+        found.append(abs(exact))
+        assert gaussian_gate(a, b, alpha, "hard").item() == pytest.approx(exact, abs=1e-3)
+        rows = gite(a, b, z, alpha, "hard")[:, 0]
+        assert float(rows.mean()) == pytest.approx(exact, abs=4 * float(rows.std()) / 200)
+    assert gaussian(C, E, alpha, "hard").item() == pytest.approx(found[0] - found[1], abs=2e-3)
+    sharper = Linear(3 * E.weight, 3 * E.bias)  # the same half-space
+    assert gaussian(C, sharper, alpha, "hard").item() == pytest.approx(gaussian(C, E, alpha, "hard").item(), abs=1e-9)
 
 
 def test_expected_probability_of_parallel_normals() -> None:

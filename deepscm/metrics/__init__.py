@@ -25,7 +25,9 @@ from deepscm.metrics.identity import unrelated as unrelated
 from deepscm.metrics.interval import Estimate as Estimate
 from deepscm.metrics.interval import bootstrap as bootstrap
 from deepscm.metrics.interval import difference as difference
+from deepscm.metrics.interval import jackknife as jackknife
 from deepscm.metrics.interval import mean as mean
+from deepscm.metrics.interval import proportion as proportion
 from deepscm.metrics.minimality import CLD as CLD
 from deepscm.metrics.minimality import Bins as Bins
 from deepscm.metrics.minimality import cld as cld

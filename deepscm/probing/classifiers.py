@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from deepscm.errors import DataError
-from deepscm.metrics import Estimate, mean
+from deepscm.metrics import Estimate, mean, proportion
 from deepscm.metrics.arrays import real, table
 from deepscm.probing.linear import Linear
 from deepscm.probing.logistic import logistic
@@ -165,25 +165,44 @@ def stratified(y: Tensor, folds: int, seed: int) -> Tensor:
 def quality(logits: Tensor, y: Tensor) -> Quality:
     """What is known of log odds `(N,)` that were found without these labels `(N,)`."""
     right = (logits > 0).double()
-    ones, zeros = float(y.sum()), float((1 - y).sum())
-    sensitive, specific = float((right * y).sum()) / ones, float(((1 - right) * (1 - y)).sum()) / zeros
-    half = _Z * 0.5 * math.sqrt(sensitive * (1 - sensitive) / ones + specific * (1 - specific) / zeros)
-    balanced = (sensitive + specific) / 2
     share = float(y.mean())
     return Quality(
-        len(y), share, mean(right * y + (1 - right) * (1 - y)),
-        Estimate(balanced, balanced - half, balanced + half, len(y)), area(logits, y),
+        len(y), share, proportion(float((right * y + (1 - right) * (1 - y)).mean()), len(y)),
+        balanced_accuracy(right, y), area(logits, y),
         mean(cross_entropy(logits, y, reduction="none")),
         -share * math.log(share) - (1 - share) * math.log(1 - share),
         calibration_error(torch.sigmoid(logits), y), calibration_slope(logits, y), logits)
 
 
+def balanced_accuracy(called: Tensor, y: Tensor) -> Estimate:
+    """Mean of both classes' accuracies, 0..1, by Wilson's intervals of both (Newcombe, 1998).
+
+    Example:
+        >>> perfect = balanced_accuracy(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]))
+        >>> perfect.value, perfect.low < 0.5, perfect.high
+        (1.0, True, 1.0)
+    """
+    ones, zeros = float(y.sum()), float((1 - y).sum())
+    sensitive = proportion(float((called * y).sum()) / ones, ones)
+    specific = proportion(float(((1 - called) * (1 - y)).sum()) / zeros, zeros)
+    value = (sensitive.value + specific.value) / 2
+    below = math.hypot(sensitive.value - sensitive.low, specific.value - specific.low) / 2
+    above = math.hypot(sensitive.high - sensitive.value, specific.high - specific.value) / 2
+    return Estimate(value, value - below, value + above, len(y))
+
+
 def area(scores: Tensor, y: Tensor) -> Estimate:
-    """Area under the ROC curve with its normal interval (Hanley and McNeil, 1982), 0..1.
+    """Area under the ROC curve, 0..1, with the interval of those areas that it does not differ from.
+
+    The variance (Hanley and McNeil, 1982) is that at each end, not at the estimate, where it is 0 for classes that do
+    not overlap.
 
     Example:
         >>> area(torch.tensor([0.1, 0.3, 0.3, 0.9]), torch.tensor([0.0, 0.0, 1.0, 1.0]).double()).value
         0.875
+        >>> apart = area(torch.arange(20.0), (torch.arange(20) >= 10).double())
+        >>> apart.value, round(apart.low, 2), apart.high
+        (1.0, 0.8, 1.0)
     """
     _, place = torch.unique(scores, return_inverse=True)
     ones = torch.zeros(int(place.max()) + 1, dtype=torch.float64).index_add(0, place, y.double())
@@ -191,10 +210,8 @@ def area(scores: Tensor, y: Tensor) -> Estimate:
     a, b = float(ones.sum()), float(zeros.sum())
     below = zeros.cumsum(0) - zeros / 2  # ties count one half
     value = float((ones * below).sum()) / (a * b)
-    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
-    variance = (value * (1 - value) + (a - 1) * (q1 - value**2) + (b - 1) * (q2 - value**2)) / (a * b)
-    half = _Z * math.sqrt(max(variance, 0.0))
-    return Estimate(value, value - half, value + half, len(y))
+    low, high = (_farthest(value, end, lambda at: _spread(at, a, b)) for end in (0.0, 1.0))
+    return Estimate(value, low, high, len(y))
 
 
 def calibration_error(probability: Tensor, y: Tensor, bins: int = _BINS) -> float:
@@ -235,3 +252,24 @@ def calibration_slope(logits: Tensor, y: Tensor) -> Estimate:
     information = float((curvature * (scaled[:, 0] - centre).square()).sum())
     slope, half = float(found.weight) / spread, _Z / math.sqrt(max(information, 1e-12)) / spread
     return Estimate(slope, slope - half, slope + half, len(y))
+
+
+def _spread(area: float, ones: float, zeros: float) -> float:
+    """Standard deviation of an estimated area under the curve."""
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (ones - 1) * (q1 - area**2) + (zeros - 1) * (q2 - area**2)
+    return math.sqrt(max(variance, 0.0) / (ones * zeros))
+
+
+def _farthest(value: float, end: float, spread: Callable[[float], float]) -> float:
+    """The number between a value and an end that the value lies 1.96 of that number's deviations from, by bisection."""
+    inside, outside = value, end
+    if abs(outside - value) <= _Z * spread(outside):
+        return outside
+    for _ in range(50):
+        middle = (inside + outside) / 2
+        if abs(middle - value) <= _Z * spread(middle):
+            inside = middle
+        else:
+            outside = middle
+    return inside

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepscm.errors import ConfigurationError, DataError, InterventionError
-from deepscm.probing.generators import LatentGenerator, decoded
+from deepscm.probing.generators import LatentGenerator, decoded, place
 from deepscm.probing.linear import Linear
 
 Outcome = Literal["soft", "hard"]
@@ -31,7 +31,7 @@ def moved(cause: Linear, latents: Tensor, alpha: float) -> Tensor:
         alpha: how far, in the prior's units.
 
     Returns:
-        `(N, L)`, of the latents' type.
+        `(N, L)`, of the latents' type, where they are.
 
     Raises:
         InterventionError: an alpha that is not positive.
@@ -41,7 +41,7 @@ def moved(cause: Linear, latents: Tensor, alpha: float) -> Tensor:
         >>> moved(up, torch.tensor([[1.0, -1.0], [1.0, 0.5]]), 3.0).tolist()
         [[1.0, 2.0], [1.0, -2.5]]
     """
-    return latents + (positive(alpha) * signs(cause.logit(latents)) * cause.normal).to(latents.dtype)
+    return latents + (positive(alpha) * signs(cause.logit(latents)) * cause.normal).to(latents)
 
 
 def gite(cause: Linear, effect: Linear, latents: Tensor, alpha: float, outcome: Outcome = "soft") -> Tensor:
@@ -120,7 +120,7 @@ def judged(
 
 def judgement(judge: Judge, values: Tensor, outcome: Outcome = "soft", name: str = "judge", *,
               batch_size: int = 500) -> Tensor:
-    """What a judge says of values `(N, *shape)`, float64 `(N,)`.
+    """What a judge says of values `(N, *shape)`, float64 `(N,)`; a module is given them where its weights are.
 
     Raises:
         DataError: something else than a probability for each.
@@ -128,7 +128,7 @@ def judgement(judge: Judge, values: Tensor, outcome: Outcome = "soft", name: str
     parts = []
     with torch.no_grad():
         for part in values.split(batch_size):
-            given = torch.as_tensor(judge(part)).detach().cpu().double()
+            given = torch.as_tensor(judge(part.to(place(judge) or part.device))).detach().cpu().double()
             if given.shape != (len(part),) or not bool(((given >= 0) & (given <= 1)).all()):
                 raise DataError(f"{name}: shape {tuple(given.shape)}, values {float(given.min()):.3g} to "
                                 f"{float(given.max()):.3g} came for {len(part)} values; a probability for each, "

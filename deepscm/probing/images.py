@@ -49,7 +49,7 @@ class Decoded:
 
     def slopes(self, cause: Linear, step: float = STEP) -> dict[str, Tensor]:
         """Changes `(n,)` of every judged attribute between `z - step h` and `z + step h`, whatever the factual."""
-        along = (step * cause.normal).to(self.latents.dtype)
+        along = (step * cause.normal).to(self.latents)
         above, below = self._seen(self.latents + along), self._seen(self.latents - along)
         return {name: above[name] - below[name] for name in self.judges}
 
@@ -74,7 +74,8 @@ def with_images(
         decoded: the generator and its judges.
         causes: the classifier of each judged attribute, whose normal is followed.
         alpha, alphas: of the tests and of the curves.
-        random: classifiers with random normals in place of an attribute's, for the null.
+        random: classifiers with random normals in place of an attribute's, for the nulls. That of delta moves both
+            attributes along random directions, whose effects are known then: it decodes nothing more.
     """
     at = {a: _all(causes, functools.partial(decoded.effects, alpha=a)) for a in sorted({alpha, *alphas})}
     slopes = _all(causes, decoded.slopes)
@@ -161,7 +162,9 @@ def _with(
     one, other = pair.one, pair.other
     quotients = relative(slopes[one, other], slopes[other, other], slopes[other, one], slopes[one, one])
     curve = torch.tensor([delta(a).value for a in alphas], dtype=torch.float64)
+    found, null = delta(alpha), None
+    if {one, other} <= set(nulls):
+        null = Null.of("random", nulls[one][other].abs() - nulls[other][one].abs(), found.value)
     return dataclasses.replace(
-        pair, forward=extended(pair.forward), backward=extended(pair.backward), image_delta=delta(alpha),
-        image_relative=quotients,
-        curve=dataclasses.replace(pair.curve, image=curve))
+        pair, forward=extended(pair.forward), backward=extended(pair.backward), image_delta=found, image_null=null,
+        image_relative=quotients, curve=dataclasses.replace(pair.curve, image=curve))

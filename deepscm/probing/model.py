@@ -57,18 +57,18 @@ class ModelLatents:
             raise CapabilityError(f"{node}: a variable without noise came, so there are no latents to probe.")
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """`n` latents of the prior, `(n, L)` float32; row i depends on the seed and on i alone."""
+        """`n` latents of the prior, `(n, L)` float32 on the CPU; row i depends on the seed and on i alone."""
         source, noise = Streams.of(seed, range(n)), self._empty()
         for part in self.parts:
             noise[part.node][part.name] = part.noise.draw(n, branch(source, f"probe:{part.node}.{part.name}"))
         return self._flat(noise)
 
     def decode(self, z: Tensor) -> Tensor:
-        """`(N, L)` -> values of the node, `(N, *shape)`, in its units."""
-        return self.world(z)[self.node]
+        """`(N, L)` -> values of the node, `(N, *shape)`, in its units, on the latents' device."""
+        return self.world(z)[self.node].to(z.device)
 
     def world(self, z: Tensor) -> dict[str, Tensor]:
-        """`(N, L)` -> values of the node and of its causes."""
+        """`(N, L)` -> values of the node and of its causes, on the model's device."""
         noise = self._noise(z)
         if self.given is not None:
             parents = self._given(len(z))
@@ -104,7 +104,7 @@ class ModelLatents:
 
     def _abducted(self, values: Mapping[str, Tensor], rows: int, seed: int) -> Tensor:
         """One draw of the noise behind values, with a VAE's latents at their mean."""
-        source, noise = Streams.of(seed, range(rows)), self._empty()
+        source, noise = Streams.of(seed, range(rows), self.scm.device), self._empty()
         for name in {part.node for part in self.parts}:
             assignment = self.scm.place(name).assignment
             require_abduction(name, assignment.mechanism)
@@ -115,7 +115,8 @@ class ModelLatents:
         return self._flat(noise)
 
     def _given(self, rows: int) -> dict[str, Tensor]:
-        return {name: value.expand(rows, *value.shape[1:]) for name, value in (self.given or {}).items()}
+        return {name: value.to(self.scm.device).expand(rows, *value.shape[1:])
+                for name, value in (self.given or {}).items()}
 
     def _empty(self) -> Noises:
         return {name: {} for name in self.nodes}

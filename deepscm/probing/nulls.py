@@ -70,9 +70,10 @@ def permuted(latents: Tensor, labels: Tensor, draws: int, *, penalty: float = 1.
     return logistic(latents, shuffled, penalty=penalty, tolerance=1e-6)
 
 
-def resampled(latents: Tensor, labels: Tensor, draws: int, *, penalty: float = 1.0, seed: int = 0) -> Linear:
-    """`draws` classifiers fitted to bootstrap resamples of the rows; equal seeds give equal rows."""
-    generator, rows = torch.Generator().manual_seed(seed), len(labels)
-    chosen = (torch.randint(rows, (rows,), generator=generator) for _ in range(draws))
-    weights = torch.stack([torch.bincount(choice, minlength=rows).double() for choice in chosen])
-    return logistic(latents, labels, weights, penalty=penalty, tolerance=1e-6)
+def left_out(latents: Tensor, labels: Tensor, parts: int, *, penalty: float = 1.0, seed: int = 0) -> Linear:
+    """`parts` classifiers, each without one of as many random parts of the rows; equal seeds give equal parts."""
+    rows = len(labels)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    weights = torch.ones(min(parts, rows), rows, dtype=torch.float64)
+    weights[torch.arange(rows) % len(weights), order] = 0
+    return logistic(latents, labels, weights, penalty=penalty, tolerance=1e-8)  # the jackknife multiplies differences

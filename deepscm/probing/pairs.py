@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deepscm.metrics import Estimate
+from deepscm.metrics import Estimate, jackknife
 from deepscm.probing.effects import Outcome, contrast
 from deepscm.probing.linear import Linear
 from deepscm.probing.nulls import Null
@@ -25,7 +25,7 @@ class Effect:
 
     Attributes:
         cause, effect: names.
-        gate: GATE by latent classifiers, with a bootstrap interval over classifiers.
+        gate: GATE by latent classifiers, with the interval over labelled rows.
         nulls: of the GATE, by kind ("random", "permuted"): the cause's classifier is replaced.
         image: GATE by a classifier of decoded values (Eq. 4) with the interval over latents; None where there is none.
         image_null: of that, by random directions; None where it was not asked for.
@@ -47,7 +47,7 @@ class Curve:
         alphas: in the prior's units.
         forward, backward: GATE of the first attribute on the second, and the other way.
         delta: their difference in size.
-        low, high: ends of its bootstrap interval.
+        low, high: ends of its interval.
         predicted: what sharpness and prevalence alone say of it, for small alpha.
         gaussian: the same for any alpha and a normal prior.
         image: delta by classifiers of decoded values; None where there are none.
@@ -72,12 +72,13 @@ class Pair:
         one, other: names.
         alpha: how far latents moved.
         forward, backward: effects of `one` on `other`, and the other way.
-        delta: `|forward| - |backward|`, with a bootstrap interval over classifiers.
+        delta: `|forward| - |backward|`, with the interval over labelled rows.
         nulls: of delta, by kind: the classifier of `one` is replaced, and then that of `other`; the null with the
             larger p-value stands here, so that the order of the names does not matter.
-        predicted: delta from sharpness and prevalence alone, for small alpha (`first_order`).
-        gaussian: the same for any alpha and a normal prior. Both are about soft outcomes.
+        predicted: delta of soft outcomes from sharpness and prevalence alone, for small alpha (`first_order`).
+        gaussian: the same for any alpha, a normal prior, and the outcomes that were asked for.
         image_delta: delta of the effects in decoded values; None where there is no judge.
+        image_null: of that, where both attributes' normals are random directions; None where it was not asked for.
         image_relative: the same from slopes in decoded values, each divided by the slope along the effect's own normal
             (`deepscm.probing.images.relative`): sharpness and prevalence cancel. With latent classifiers nothing would
             be left.
@@ -97,6 +98,7 @@ class Pair:
     predicted: float
     gaussian: float
     image_delta: Estimate | None
+    image_null: Null | None
     image_relative: Estimate | None
     cosine: float
     curve: Curve
@@ -122,13 +124,13 @@ class Side:
     Attributes:
         name: of the attribute.
         fitted: R = 1.
-        resampled: by bootstrap, of the same rows for every attribute; None where there is none.
+        without: one part of the labelled rows each, the same for every attribute; None where there are no intervals.
         nulls: by kind.
     """
 
     name: str
     fitted: Scored
-    resampled: Scored | None
+    without: Scored | None
     nulls: dict[str, Scored]
 
 
@@ -149,8 +151,9 @@ def compared(
     if nulls["random"].p <= LEVEL:
         direction = "->" if found > 0 else "<-"
     return Pair(
-        one.name, other.name, alpha, forward, backward, _interval(found, _resampled(one, other, alpha, outcome), rows),
-        nulls, float(first_order(a, b, latents, alpha)), float(gaussian(a, b, alpha)), None, None, float(cosine(a, b)),
+        one.name, other.name, alpha, forward, backward, _interval(found, _without(one, other, alpha, outcome), rows),
+        nulls, float(first_order(a, b, latents, alpha)), float(gaussian(a, b, alpha, outcome)), None, None, None,
+        float(cosine(a, b)),
         _curve(one, other, latents, alphas, outcome, rows), direction, ())
 
 
@@ -168,12 +171,15 @@ def doubts(pair: Pair, of_attributes: Mapping[str, Sequence[str]]) -> tuple[str,
     if pair.nulls["permuted"].p > LEVEL:
         found.append(f"shuffled labels reach the same delta tau (p {pair.nulls['permuted'].p:.2f})")
     if pair.delta.low <= 0 <= pair.delta.high:
-        found.append("the bootstrap interval of delta tau contains 0")
+        found.append("the interval of delta tau contains 0")
     image = pair.image_delta
     against = image is not None and image.value * pair.delta.value <= 0
     silent = image is not None and image.low <= 0 <= image.high
     if against or silent:
         found.append(f"classifiers of decoded values {'contradict it' if against else 'do not tell'} ({image})")
+    null = pair.image_null
+    if null is not None and null.p > LEVEL and not silent:
+        found.append(f"random directions reach the same delta tau in decoded values (p {null.p:.2f})")
     relative = pair.image_relative
     asymmetric = relative is not None and pair.delta.value * (
         relative.low if pair.delta.value > 0 else relative.high) > 0
@@ -186,8 +192,8 @@ def doubts(pair: Pair, of_attributes: Mapping[str, Sequence[str]]) -> tuple[str,
 def _effect(cause: Side, effect: Side, alpha: float, outcome: Outcome, rows: int) -> Effect:
     found = float(gates(cause.fitted, effect.fitted, alpha, outcome))
     draws = None
-    if cause.resampled is not None and effect.resampled is not None:
-        draws = gates(cause.resampled, effect.resampled, alpha, outcome)
+    if cause.without is not None and effect.without is not None:
+        draws = gates(cause.without, effect.without, alpha, outcome)
     nulls = {kind: Null.of(kind, gates(null, effect.fitted, alpha, outcome), found)
              for kind, null in cause.nulls.items()}
     return Effect(cause.name, effect.name, _interval(found, draws, rows), nulls)
@@ -197,17 +203,15 @@ def _delta(one: Scored, other: Scored, alpha: float, outcome: Outcome) -> Tensor
     return gates(one, other, alpha, outcome).abs() - gates(other, one, alpha, outcome).abs()
 
 
-def _resampled(one: Side, other: Side, alpha: float, outcome: Outcome) -> Tensor | None:
-    if one.resampled is None or other.resampled is None:
+def _without(one: Side, other: Side, alpha: float, outcome: Outcome) -> Tensor | None:
+    if one.without is None or other.without is None:
         return None
-    return _delta(one.resampled, other.resampled, alpha, outcome)
+    return _delta(one.without, other.without, alpha, outcome)
 
 
-def _interval(value: float, draws: Tensor | None, rows: int) -> Estimate:
-    if draws is None or len(draws) < 2:
-        return Estimate(value, math.nan, math.nan, rows)
-    low, high = draws.quantile(torch.tensor([0.025, 0.975], dtype=draws.dtype)).tolist()
-    return Estimate(value, low, high, rows)
+def _interval(value: float, without: Tensor | None, rows: int) -> Estimate:
+    """Refits to resampled rows would be blunter still, and their quantiles lie on the wrong side of the truth."""
+    return Estimate(value, math.nan, math.nan, rows) if without is None else jackknife(value, without, rows)
 
 
 def _curve(one: Side, other: Side, latents: Tensor, alphas: Sequence[float], outcome: Outcome, rows: int) -> Curve:
@@ -215,7 +219,7 @@ def _curve(one: Side, other: Side, latents: Tensor, alphas: Sequence[float], out
     columns = []
     for alpha in alphas:
         forward, backward = (float(gates(c.fitted, e.fitted, alpha, outcome)) for c, e in ((one, other), (other, one)))
-        found = _interval(abs(forward) - abs(backward), _resampled(one, other, alpha, outcome), rows)
+        found = _interval(abs(forward) - abs(backward), _without(one, other, alpha, outcome), rows)
         columns.append([alpha, forward, backward, found.value, found.low, found.high,
-                        float(first_order(a, b, latents, alpha)), float(gaussian(a, b, alpha))])
+                        float(first_order(a, b, latents, alpha)), float(gaussian(a, b, alpha, outcome))])
     return Curve(*torch.tensor(columns, dtype=torch.float64).reshape(-1, 8).T)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepscm.probing.effects import positive
+from deepscm.probing.effects import Outcome, measured, positive
 from deepscm.probing.linear import Linear
 
 _REACH, _POINTS = 9.0, 8001  # of the quadrature, in standard deviations
@@ -27,7 +27,7 @@ def cosine(one: Linear, other: Linear) -> Tensor:
 
 
 def first_order(one: Linear, other: Linear, latents: Tensor, alpha: float) -> Tensor:
-    """`alpha |cos| (slope of other - slope of one)`, `(R,)`: `delta tau` for small alpha, under any prior.
+    """`alpha |cos| (slope of other - slope of one)`, `(R,)`: `delta tau` of soft outcomes for small alpha, any prior.
 
     Args:
         one, other: the classifiers; positive speaks for `one` as the cause.
@@ -43,10 +43,11 @@ def first_order(one: Linear, other: Linear, latents: Tensor, alpha: float) -> Te
     return positive(alpha) * cosine(one, other).abs() * (slope(other, latents) - slope(one, latents))
 
 
-def gaussian_gate(cause: Linear, effect: Linear, alpha: float) -> Tensor:
-    """GATE with soft outcomes for standard normal latents, `(R,)`, by quadrature.
+def gaussian_gate(cause: Linear, effect: Linear, alpha: float, outcome: Outcome = "soft") -> Tensor:
+    """GATE for standard normal latents, `(R,)`, by quadrature (of hard outcomes to 0.001).
 
-    It depends on two sharpnesses, two biases and the cosine, since `w_c z` and `w_e z` are jointly normal.
+    It depends on two sharpnesses, two biases and the cosine, since `w_c z` and `w_e z` are jointly normal; with hard
+    outcomes only on the biases in units of the sharpness, and on the cosine.
     """
     alpha = positive(alpha)
     v = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)[:, None]  # along the effect's normal
@@ -59,11 +60,11 @@ def gaussian_gate(cause: Linear, effect: Linear, alpha: float) -> Tensor:
     gap = (edge - rho * v) / apart.clamp(min=1e-12)
     low = torch.special.ndtr(gap.clamp(-40, 40))
     logit, step = effect.sharpness * v + effect.bias, alpha * effect.sharpness * rho
-    middle = torch.sigmoid(logit)
-    up, down = torch.sigmoid(logit + step) - middle, middle - torch.sigmoid(logit - step)
+    middle = measured(logit, outcome)
+    up, down = measured(logit + step, outcome) - middle, middle - measured(logit - step, outcome)
     return (weight * (low * up + (1 - low) * down)).sum(0)
 
 
-def gaussian(one: Linear, other: Linear, alpha: float) -> Tensor:
+def gaussian(one: Linear, other: Linear, alpha: float, outcome: Outcome = "soft") -> Tensor:
     """`delta tau` for standard normal latents and any alpha, from sharpnesses, biases and the cosine alone, `(R,)`."""
-    return gaussian_gate(one, other, alpha).abs() - gaussian_gate(other, one, alpha).abs()
+    return gaussian_gate(one, other, alpha, outcome).abs() - gaussian_gate(other, one, alpha, outcome).abs()

@@ -17,16 +17,17 @@ from deepscm.probing.nulls import Null
 from deepscm.probing.pairs import Pair
 
 _COLUMNS = ("one", "direction", "other", "delta", "p random", "p permuted", "predicted", "gaussian", "image delta",
-            "image relative", "forward", "p forward", "backward", "p backward", "image forward", "image backward",
-            "cosine", "doubts")
+            "p image delta", "image relative", "forward", "p forward", "backward", "p backward", "image forward",
+            "p image forward", "image backward", "p image backward", "cosine", "doubts")
 _NOTES = (
     "forward: GATE of the first attribute on the second, differences of probabilities; backward: the other way; delta: "
-    "difference of their sizes, positive for the first as the cause; intervals by bootstrap over classifiers",
+    "difference of their sizes, positive for the first as the cause; intervals by leaving out parts of the rows",
     "predicted: delta from the classifiers' sharpness and prevalence alone, for small alpha; gaussian: the same for "
     "this alpha and a normal prior. Where they agree with delta, it says nothing of causes",
     "image delta: by classifiers of decoded values; image relative: the same from slopes, each divided by the slope "
     "along the effect's own normal, so that sharpness and prevalence cancel",
-    "nulls test association, not direction; p forward and p backward: the larger of both nulls'",
+    "nulls test association, not direction; p forward and p backward: the larger of both nulls'; p image: of random "
+    "directions",
 )
 
 
@@ -129,12 +130,17 @@ def _row(pair: Pair) -> Row:
         "one": pair.one, "direction": pair.direction, "other": pair.other, "delta": pair.delta,
         **{f"p {kind}": null.p for kind, null in pair.nulls.items()},
         "predicted": pair.predicted, "gaussian": pair.gaussian, "image delta": pair.image_delta,
-        "image relative": pair.image_relative,
+        "p image delta": _p(pair.image_null), "image relative": pair.image_relative,
         "forward": pair.forward.gate, "p forward": max(null.p for null in pair.forward.nulls.values()),
         "backward": pair.backward.gate, "p backward": max(null.p for null in pair.backward.nulls.values()),
-        "image forward": pair.forward.image, "image backward": pair.backward.image, "cosine": pair.cosine,
+        "image forward": pair.forward.image, "p image forward": _p(pair.forward.image_null),
+        "image backward": pair.backward.image, "p image backward": _p(pair.backward.image_null), "cosine": pair.cosine,
         "doubts": len(pair.reasons),
     }
+
+
+def _p(null: Null | None) -> float | None:
+    return None if null is None else null.p
 
 
 def _curve(pair: Pair) -> dict[str, Any]:
