@@ -13,8 +13,9 @@ from deepscm.metrics import Estimate
 ALPHAS = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 NOTES = (
     "MMD: unbiased squared distance of Gaussian kernels at five scales between latents of the prior that have the "
-    "attribute at this value and others that were moved there; the kernel's width is the median distance of the "
-    "latents before they move, and stays. Disjoint latents.",
+    "attribute and others that were moved to it; the kernel's width is the median distance of the latents before they "
+    "move, and stays. Disjoint latents. Moving those that have it away from it gives the same numbers, since a shift "
+    "of both sides changes no distance.",
     "floor: between random halves of the latents that have it, mean and central 95 %; the halves are smaller, so its "
     "noise is larger.",
     "The distance falls until the moved latents lie on those that have the attribute (1.6 for halves of a normal), and "
@@ -39,11 +40,10 @@ def publish_distances(
     rows = []
     for name, report in reports.items():
         curves, floors = {}, {}
-        for attribute, value in ((attribute, value) for attribute in report.classifiers for value in (1, 0)):
-            cause, line = report.classifiers[attribute].linear, f"{attribute} = {value}"
-            curves[line] = probing.distances(cause, report.prior, alphas, value=value, most=most)
-            floors[line] = probing.floor(cause, report.prior, value=value, most=most)
-            rows += lines(name, line, alphas, curves[line], floors[line])
+        for attribute, classifier in report.classifiers.items():
+            curves[attribute] = probing.distances(classifier.linear, report.prior, alphas, most=most)
+            floors[attribute] = probing.floor(classifier.linear, report.prior, most=most)
+            rows += lines(name, attribute, alphas, curves[attribute], floors[attribute])
         path = folder / f"distances_{name.replace(' ', '_').replace(',', '')}.png"
         plots.save(plots.distance_curves(alphas, curves, floors), path, resolution=100)
     publish("distances", f"{title}: squared MMD between conditional and counterfactual latents", list(rows[0]), rows,
@@ -51,9 +51,9 @@ def publish_distances(
 
 
 def lines(
-    name: str, moved: str, alphas: Sequence[float], found: Sequence[Estimate], floor: Estimate
+    name: str, attribute: str, alphas: Sequence[float], found: Sequence[Estimate], floor: Estimate
 ) -> Iterator[dict[str, Any]]:
     """A row for each alpha."""
     for alpha, estimate in zip(alphas, found, strict=True):
-        yield {"generator": name, "moved to": moved, "alpha": alpha, "MMD": estimate.value, "low": estimate.low,
+        yield {"generator": name, "attribute": attribute, "alpha": alpha, "MMD": estimate.value, "low": estimate.low,
                "high": estimate.high, "floor": floor.value, "floor low": floor.low, "floor high": floor.high}

@@ -43,8 +43,8 @@ def test_distances_become_a_table_and_a_figure(tmp_path, capsys):
     capsys.readouterr()
     assert (tmp_path / "distances_toy_one.png").stat().st_size > 2000
     rows = json.loads((tmp_path / "distances.json").read_text())["rows"]
-    assert [(row["moved to"], row["alpha"]) for row in rows] == [
-        (f"{name} = {value}", alpha) for name in "ab" for value in (1, 0) for alpha in (0.5, 3.0)]
-    again = probing.distances(report.classifiers["b"].linear, report.prior, [3.0], value=0, most=100)[0]
+    assert [(row["attribute"], row["alpha"]) for row in rows] == [
+        (name, alpha) for name in "ab" for alpha in (0.5, 3.0)]
+    again = probing.distances(report.classifiers["b"].linear, report.prior, [3.0], most=100)[0]
     assert rows[-1]["MMD"] == pytest.approx(again.value)
     assert all(row["floor low"] < row["floor"] < row["floor high"] for row in rows)

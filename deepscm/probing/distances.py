@@ -33,7 +33,8 @@ def distances(
         cause: the attribute's classifier, R = 1.
         latents: of the prior, `(N, L)`.
         alphas: how far latents move.
-        value: 1 moves latents without the attribute towards it, 0 those with it away from it.
+        value: 1 moves latents without the attribute towards it, 0 those with it away from it: the same distance, where
+            as many of both are looked at, since shifting both sides changes nothing.
         most: latents of either kind.
         seed: of their choice.
 
