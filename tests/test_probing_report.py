@@ -395,6 +395,8 @@ def test_distance_to_conditional_latents() -> None:
     assert values[3] == pytest.approx(rbf_mmd(one, moved(up, others, 6.0), width=width).value, rel=1e-3)
     away = distances(up, -z, alphas, value=0)
     assert [a.value for a in away] == pytest.approx(values, abs=0.02)
+    back = distances(up, z, alphas, value=0)  # both sides shifted by alpha: the same kernel matrix
+    assert [b.value for b in back] == pytest.approx(values, abs=1e-9)
     for options in ({"value": 2}, {"alphas": (0.0,)}):
         with pytest.raises((DataError, InterventionError)):
             distances(**{"cause": up, "latents": z, "alphas": alphas, **options})  # type: ignore[arg-type]
