@@ -98,6 +98,13 @@ def test_shares_and_their_intervals():
     value, low, high = (float(part.strip("[],")) for part in text.split())
     assert value == 0.25
     assert (low, high) == pytest.approx((0.25 - 0.134, 0.25 + 0.134), abs=0.05)  # 1.96 sqrt(.25 .75 / 40)
+    assert cage_truth.share(cases, lambda case: True) == "1.00 [0.91, 1.00]"  # 40 / (40 + 1.96^2)
+    # Three pairs of each model that always agree are worth one.
+    threefold = [case for case in cases for _ in range(3)]
+    assert cage_truth.share(threefold, lambda case: case.answers["CAGE"] == "->") == text
+    assert cage_truth.share(threefold, lambda case: True) == "1.00 [0.91, 1.00]"
+    edge = dataclasses.replace(base, p=(0.05, 0.025))
+    assert cage_truth.sizes([edge] * 2)[0]["p <= 0.05"].startswith("1.00")
     assert cage_truth.decided(metrics.Estimate(-1.0, -2.0, -0.5, 9)) == "<-"
     assert cage_truth.decided(metrics.Estimate(1.0, -2.0, 3.0, 9)) == "none"
     assert cage_truth.decided(metrics.Estimate(math.nan, math.nan, math.nan, 9)) == "none"
