@@ -115,19 +115,19 @@ def accuracies(outcomes: Sequence[Outcome], groups: Mapping[str, Any]) -> list[d
 
 
 def differences(outcomes: Sequence[Outcome], groups: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What each strategy gains over none, on the same images."""
+    """What each strategy gains over none, on the same images and from the same seeds."""
     rows, found = [], chosen(outcomes, groups["validation"])
     for (training, strategy), some in found.items():
         if strategy == NONE:
             continue
-        none = found[training.partition(",")[0], NONE]
+        none = {o.trial.seed: o for o in found[training.partition(",")[0], NONE]}
+        both = [(o, none[o.trial.seed]) for o in some if o.trial.seed in none]
         for name in ("validation", "test"):
-            gain = sum(o.hits[name].double() for o in some) / len(some) - (
-                sum(o.hits[name].double() for o in none) / len(none))
+            gain = torch.stack([o.hits[name].double() - other.hits[name].double() for o, other in both]).mean(0)
             place = torch.as_tensor(groups[name])
-            worst = [float(shares(one.hits[name], place).min() - shares(other.hits[name], place).min())
-                     for one, other in zip(some, none, strict=True)]
-            rows.append({"training": training, "strategy": strategy, "part": name, **flat({
+            worst = [float(shares(o.hits[name], place).min() - shares(other.hits[name], place).min())
+                     for o, other in both]
+            rows.append({"training": training, "strategy": strategy, "part": name, "seeds": len(both), **flat({
                 "worst group": over_seeds(worst),
                 **{group: metrics.mean(gain[place == k]) for k, group in enumerate(GROUPS)}})})
     return rows

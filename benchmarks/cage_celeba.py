@@ -98,15 +98,17 @@ def joined(reports: Sequence[probing.Report]) -> probing.Report:
 
 @torch.no_grad()
 def pictures(report: probing.Report, generator: Any, path: Path) -> None:
-    """Faces of the prior that lack an attribute, moved up its normal, one row for each."""
+    """For each attribute a face of the prior that lacks it, the median one of these, moved up the normal."""
     lines, alphas = {}, (1.0, 2.0, 3.0, 4.0)
     for attribute in (name for name in SHOWN if name in report.classifiers):
         classifier = report.classifiers[attribute]
-        without = report.prior[(classifier.logit(report.prior) < 0).nonzero()[:, 0]][:1]
+        logits = classifier.logit(report.prior)
+        lacking = logits.argsort()[: int((logits < 0).sum())]
+        without = report.prior[lacking[len(lacking) // 2]][None]
         walk = torch.cat([without, *(without + alpha * classifier.normal for alpha in alphas)])
         lines[f"+ {attribute}"] = probing.decoded(generator, walk).clamp(0, 255)
     variable: Any = generator.scm.variables["image"]
-    shrunk(plots.save(plots.latent_walks(lines, variable, alphas), path, resolution=110))
+    shrunk(plots.save(plots.latent_walks(lines, variable, alphas), path, resolution=100))
 
 
 def generators(runs: Path, causalgan: Path) -> dict[str, SCM]:
@@ -129,7 +131,7 @@ def main(draws: int, samples: int, rows: int | None, images: int, slow: bool, fo
     """Probe all generators, publish."""
     began, real, known = time.process_time(), labelled(rows), judges(kept)
     count = len(real["image"])
-    options = {"images": images, "samples": samples, "draws": draws, "resamples": 50, "batch_size": 250}
+    options = {"images": images, "samples": samples, "draws": draws, "batch_size": 250}
     models = generators(runs, causalgan)
     reports, facts, moved = {}, {}, []
     for name, scm in models.items():

@@ -51,7 +51,7 @@ def publish_reports(
         curves += [row for pair in report.pairs for row in curve(name, pair)]
         named = {(one, other) for generator, one, other in extra or {} if generator == name}
         path = folder / f"{name.replace(' ', '_').replace(',', '')}.png"
-        plots.save(report.figure(named or None), path, resolution=100)
+        shrunk(plots.save(report.figure(named or None), path, resolution=100), 64)
     for file, what, rows, said in (
         ("pairs", f"{title}: generative effects", pairs, list(notes)),
         ("curves", f"{title}: effects over alpha", curves, []),
@@ -124,7 +124,7 @@ def wilson(hits: int, n: int, z: float = 1.959963984540054) -> tuple[float, floa
     return (centre - spread) / (n + z**2), (centre + spread) / (n + z**2)
 
 
-def shrunk(path: Path, colours: int = 128) -> None:
+def shrunk(path: Path, colours: int = 256) -> None:
     """Write a picture again with fewer colours, at about a third of its bytes."""
     with Picture.open(path) as picture:
         small = picture.convert("RGB").quantize(colours)
