@@ -176,7 +176,8 @@ def published(
     publish("walks", "Digits that lose an attribute, measured", list(moved[0]), moved, [
         "thickness in pixels, intensity and background in grey levels of 255: means over digits of the prior that have "
         "the attribute.",
-        "The paper sees thinner digits keep their mean intensity, because the background grows brighter.",
+        "The paper sees thinner digits keep their mean intensity, because the background grows brighter; here both "
+        "grow darker.",
     ], settings, folder=folder)
 
 
