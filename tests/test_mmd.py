@@ -73,7 +73,7 @@ def test_the_upper_end_takes_the_variance_there() -> None:
     found = rbf_mmd(x, y, width=1.0)
     every = torch.cat([x, y])
     sign = torch.cat([torch.full((60,), 1 / 60), torch.full((70,), -1 / 70)]).double()
-    gram = torch.tensor([[kernel(a, b, 1.0, SCALES) for b in every] for a in every])
+    gram = torch.tensor([[kernel(a, b, 1.0, SCALES) for b in every] for a in every], dtype=torch.float64)
     biased = float(sign @ gram @ sign)
     assert biased > found.value
     grown = (biased + found.high - found.value) / biased

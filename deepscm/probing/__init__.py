@@ -19,11 +19,11 @@ is an association, not which way it points, and p is 0.01 or 1 as one classifier
 (`benchmarks/cage_nulls`). Classifiers of decoded values (`judges`) are not bound to one cosine; but they have a
 sharpness and a prevalence too.
 
-Measured on generators whose causal model is known (`benchmarks/cage_truth`, 420 causes in four families): GATE follows
-the true effect (correlation .84 to .98, the same sign for 91 to 97 %) and is near 0 for independent attributes, but is
-as large from the effect to the cause, where the true effect is 0. The sign of `delta tau` is right for 31 to 54 %, less
+Measured on generators whose causal model is known (`benchmarks/cage_truth`, 504 causes in four families): GATE follows
+the true effect (correlation .86 to .98, the same sign for 92 to 98 %) and is near 0 for independent attributes, but is
+as large from the effect to the cause, where the true effect is 0. The sign of `delta tau` is right for 37 to 51 %, less
 than or as often as a coin, and is the one that sharpness and prevalence predict for 93 to 99 %; by classifiers of
-decoded values it is right for 53 to 65 %. So a GATE may be read as how strongly a generator ties two attributes
+decoded values it is right for 49 to 65 %. So a GATE may be read as how strongly a generator ties two attributes
 together, and `delta tau` not as a causal direction; `check`, and the reasons beside each direction, say what speaks
 against it.
 
