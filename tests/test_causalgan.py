@@ -283,6 +283,19 @@ def test_the_penalty_is_the_squared_slope_at_real_images() -> None:
     assert losses["causalgan.penalty"].item() == pytest.approx(1.5 * slope.item(), rel=1e-5)
 
 
+def test_the_penalty_of_the_labeler_is_the_mean_squared_slope_of_its_logits() -> None:
+    game = attached(model(), CausalGAN("x", labeler_penalty=3.0))
+    count = game.labeler.labels
+    line = nn.Linear(16, count)
+    with torch.no_grad():  # orthogonal slopes, so that whatever signs come, the squares add up
+        line.weight.copy_(torch.eye(16)[:count] * torch.arange(1.0, count + 1)[:, None])
+    game.labeler.judge = nn.Sequential(nn.Flatten(), line)  # type: ignore[assignment]
+    losses = next(game.steps(rows(10)))[1]
+    slope = line.weight.square().sum() / count
+    assert losses["causalgan.labeler_penalty"].item() == pytest.approx(1.5 * slope.item(), rel=1e-5)
+    assert "causalgan.penalty" not in losses
+
+
 # -- validation -------------------------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,8 @@ class CausalGAN(Labelled):
         lr, judge_lr: learning rates of the generator and of the judges (the same by default).
         betas: of both Adam optimisers.
         penalty: weight of the squared gradient of the discriminator at real images (R1; Mescheder et al., 2018).
+        labeler_penalty: the same of the Labeler, in the mean over its logits. Without it the generator finds patterns
+            that the Labeler alone takes for labels.
 
     Raises:
         TrainingError: as for `Labelled`; unknown losses, steps below one.
@@ -98,6 +100,7 @@ class CausalGAN(Labelled):
         judge_lr: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
         penalty: float = 0.0,
+        labeler_penalty: float = 0.0,
         draws: int = 1000,
         collapse: float | None = 0.05,
         embed: Embed | None = None,
@@ -117,7 +120,7 @@ class CausalGAN(Labelled):
         self.rows, self.generator_loss, self.label_loss = trunk, generator_loss, label_loss
         self.anti, self.anti_decay, self.joint, self.generator_steps = anti, anti_decay, joint, generator_steps
         self.lr, self.judge_lr, self.betas = lr, lr if judge_lr is None else judge_lr, betas
-        self.penalty = penalty
+        self.penalty, self.labeler_penalty = penalty, labeler_penalty
         self.batches: Tensor
         self.register_buffer("batches", torch.zeros(()))
 
@@ -165,12 +168,17 @@ class CausalGAN(Labelled):
             truth, labels: of real and of generated images, `(N, d)`, 0 or 1.
             told: labels of the generated images as the generator was given them.
         """
-        real = real.requires_grad_() if self.penalty else real
-        of_real, of_fake = self.discriminator(real), self.discriminator(fake)
+        real = real.requires_grad_() if self.penalty or self.labeler_penalty else real
+        of_real, of_fake, read = self.discriminator(real), self.discriminator(fake), self.labeler(real)
         losses = {"discriminator": softplus(-of_real).mean() + softplus(of_fake).mean(),
-                  "labeler": self.labeler.loss(self.labeler(real), truth)}
+                  "labeler": self.labeler.loss(read, truth)}
         if self.penalty:
             losses["penalty"] = 0.5 * self.penalty * squared_slope(of_real, [real])
+        if self.labeler_penalty:
+            # One random sign a logit: the squared slope of their sum is, in the mean over signs, the sum of squares.
+            signs = torch.randint_like(read, 2) * 2 - 1
+            slope = squared_slope((signs * read).sum(1), [real]) / read.shape[1]
+            losses["labeler_penalty"] = 0.5 * self.labeler_penalty * slope
         if self.anti_labeler is not None:
             losses["anti_labeler"] = self._label_loss(self.anti_labeler, fake, labels, told)
         return self.named(losses)

@@ -37,6 +37,7 @@ class Config:
         steps: of a CausalGAN's generator for one of its judges; 6 published. With two and no penalty, images of equal
             labels grew alike: a quarter as far apart as any two photographs after 33,000 images.
         penalty: of the slope of its discriminator, in place of the released code's minibatch features.
+        smooth: penalty of the slope of its Labeler, which keeps the generator from patterns that only a Labeler sees.
         anti: CausalGAN with the Anti-Labeler, which keeps images of equal labels apart.
         decay: batches after which its weight has fallen to 1/e, as published, where it was one pass through the data.
         third: CausalBEGAN with its third margin.
@@ -56,6 +57,7 @@ class Config:
     loss: str = "theory"
     steps: int = 1
     penalty: float = 1.0
+    smooth: float = 0.0
     anti: bool = True
     decay: float = 3000.0
     third: bool = True
@@ -86,6 +88,7 @@ def _variants() -> dict[str, Config]:
     every = {f"{graph}-{name}": dataclasses.replace(config, graph=graph)  # type: ignore[arg-type]
              for graph in GRAPHS for name, config in made.items()}
     return every | {
+        "cG1-causalgan-smooth": dataclasses.replace(made["causalgan"], smooth=1.0),
         "cG1-causalgan-no-anti": dataclasses.replace(made["causalgan"], anti=False),
         "cG1-causalbegan-no-third": dataclasses.replace(made["causalbegan"], third=False),
         "cG1-joint": Config(method="joint"),
@@ -153,7 +156,7 @@ def game(config: Config) -> Any:
     if config.method == "joint":
         return Together("image", trunk, causes=NAMES, lr=config.lr)
     return CausalGAN("image", trunk, generator_loss=config.loss, generator_steps=config.steps, anti=config.anti,
-                     anti_decay=config.decay, penalty=config.penalty, lr=config.lr)
+                     anti_decay=config.decay, penalty=config.penalty, labeler_penalty=config.smooth, lr=config.lr)
 
 
 def evaluate(scm: SCM, data: Mapping[str, Any], config: Config = variants["cG1-causalgan"]) -> dict[str, Any]:
