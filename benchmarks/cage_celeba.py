@@ -32,7 +32,7 @@ from deepscm import SCM, plots, probing
 from deepscm.data import celeba as faces
 
 GENERATORS = {"VAE, simple graph": "simple-vae-compact", "VAE, complex graph": "complex-vae-compact"}
-CAUSALGAN, CAUSALGAN_RUN = "CausalGAN", Path("runs/celeba-causalgan/cG1-causalgan")
+CAUSALGAN, CAUSALGAN_RUN = "CausalGAN", Path("runs/celeba-causalgan/cG1-causalgan-long")
 JUDGED = ("male", "mustache", "bald", "goatee", "rosy_cheeks", "young", "pointy_nose", "brown_hair", "smiling",
           "blond_hair")
 MORE = ("eyeglasses", "no_beard")  # which encoders need

@@ -471,6 +471,7 @@ def test_refusals() -> None:
         ({"data": z}, DataError, "both"),
         ({"latents": z[:, :5]}, DataError, "dimensions"),
         ({"draws": 5}, ConfigurationError, "19"),
+        ({"samples": 0}, ConfigurationError, "samples=0"),
         ({"judges": {"c": lambda x: x}}, DataError, "judges of c"),
         ({"outcome": "odd"}, ConfigurationError, "outcome"),
         ({"generator": Decoder(lambda z: z, 12), "latents": None, "data": z}, CapabilityError, "encoder"),

@@ -60,7 +60,7 @@ def parts_of(
         if model is None:
             raise ConfigurationError(
                 "a checkpoint without a model module came, so it has no data of its own; give a table "
-                "with --data table.csv."
+                "with --data table.csv, or the module that it belongs to with --model models.NAME."
             )
         return {name: only(scm, columns) for name, columns in model.data(entry.get("root"), names).items()}
     path = Path(entry["table"])

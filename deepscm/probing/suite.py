@@ -73,7 +73,7 @@ def probe(
         DataError: fewer than two attributes, labels that cannot be used (see `fit`), both or neither of `data` and
             `latents`, judges of something else.
         InterventionError: an alpha that is not positive.
-        ConfigurationError: fewer than 19 draws, which cannot reach a p-value of 0.05.
+        ConfigurationError: fewer than 19 draws, which cannot reach a p-value of 0.05; fewer than two samples.
         CapabilityError: `data` for a generator without an encoder.
     """
     names = tuple(attributes)
@@ -82,6 +82,8 @@ def probe(
     if 1 / (1 + draws) > LEVEL:
         raise ConfigurationError(f"draws={draws} came; {round(1 / LEVEL) - 1} or more are needed for p-values of "
                                  f"{LEVEL}.")
+    if samples < 2:
+        raise ConfigurationError(f"samples={samples} came; at least 2 latents of the prior are expected.")
     alphas = tuple(positive(a) for a in alphas)
     positive(alpha)
     known(judges or {}, names)
