@@ -24,9 +24,9 @@ FOLDER = Path("runs") / "celeba-causalgan"
 CONTROLLERS = causal_controller_runs.FOLDER
 ROWS = 4_096  # images after which a training is validated
 HELD_OUT = 1_000  # images that validate
-#: Both methods; the same for a shorter time, and so much of each without a part of it.
-VARIANTS = ("cG1-causalgan-long", "cG1-causalbegan-long", "cG1-causalgan", "cG1-causalgan-no-anti", "cG1-causalbegan",
-            "cG1-causalbegan-no-third", "cG1-joint")
+#: Both methods; the same for a shorter time, and so much of each without a part of it, or with one more.
+VARIANTS = ("cG1-causalgan-long", "cG1-causalbegan-long", "cG1-causalgan", "cG1-causalgan-no-anti",
+            "cG1-causalgan-smooth", "cG1-causalbegan", "cG1-causalbegan-no-third", "cG1-joint")
 
 
 def trained(variant: str, folder: Path = FOLDER, controllers: Path = CONTROLLERS) -> tuple[SCM, dict[str, Any]]:

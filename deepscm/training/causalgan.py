@@ -63,8 +63,8 @@ class CausalGAN(Labelled):
         lr, judge_lr: learning rates of the generator and of the judges (the same by default).
         betas: of both Adam optimisers.
         penalty: weight of the squared gradient of the discriminator at real images (R1; Mescheder et al., 2018).
-        labeler_penalty: the same of the Labeler, in the mean over its logits. Without it the generator finds patterns
-            that the Labeler alone takes for labels.
+        labeler_penalty: the same of the Labeler, in the mean over its logits, against patterns that only this Labeler
+            takes for labels. On small faces it did not help: `benchmarks.causalgan`.
 
     Raises:
         TrainingError: as for `Labelled`; unknown losses, steps below one.

@@ -37,7 +37,8 @@ class Config:
         steps: of a CausalGAN's generator for one of its judges; 6 published. With two and no penalty, images of equal
             labels grew alike: a quarter as far apart as any two photographs after 33,000 images.
         penalty: of the slope of its discriminator, in place of the released code's minibatch features.
-        smooth: penalty of the slope of its Labeler, which keeps the generator from patterns that only a Labeler sees.
+        smooth: penalty of the slope of its Labeler, meant to keep the generator from patterns that only a Labeler sees.
+            With 1, another classifier saw 70 % of the labels instead of 78 %.
         anti: CausalGAN with the Anti-Labeler, which keeps images of equal labels apart.
         decay: batches after which its weight has fallen to 1/e, as published, where it was one pass through the data.
         third: CausalBEGAN with its third margin.
