@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import causalgan_measures as measures
 from benchmarks import reports, table
+from benchmarks.cage_reports import shrunk
 from benchmarks.causal_controller import ACTIONS
 from benchmarks.causalgan_runs import FOLDER, VARIANTS, judge, photographs, trained
 from benchmarks.label_classifier import AMONG, Judge
@@ -114,17 +115,19 @@ def curve(variant: str, note: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def progress(points: Sequence[Mapping[str, Any]], path: Path) -> None:
     """`M_complete` (Fig. 21), and the distance and spread of all models, by images seen."""
-    wanted = {"M_complete": "M complete", "distance": "distance to photographs", "spread": "spread among equal labels"}
     from deepscm.plots.style import figure
 
-    drawing = figure(9.0, 2.6)
-    for axis, (column, title) in zip(drawing.subplots(1, len(wanted)), wanted.items(), strict=True):
-        for variant in dict.fromkeys(point["model"] for point in points):
+    wanted = {"M_complete": "M complete", "distance": "distance to photographs", "spread": "spread among equal labels"}
+    drawing = figure(9.0, 3.2)
+    axes = drawing.subplots(1, len(wanted))
+    for axis, (column, title) in zip(axes, wanted.items(), strict=True):
+        for number, variant in enumerate(dict.fromkeys(point["model"] for point in points)):
             mine = [point for point in points if point["model"] == variant and point.get(column) is not None]
-            if mine:
-                axis.plot([point["images"] for point in mine], [point[column] for point in mine], label=variant, lw=1)
-        axis.set(title=title, xlabel="images seen", xscale="log", ylim=(0, None))
-    axis.legend(fontsize=5)
+            axis.plot([point["images"] for point in mine], [point[column] for point in mine], label=variant, lw=1,
+                      color=f"C{number}")
+        axis.set(title=title, xlabel="images seen", xscale="log")
+    axes[1].set(yscale="log")
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     plots.save(drawing, path, resolution=100)
 
 
@@ -133,7 +136,7 @@ def pictures(variant: str, scm: SCM, folder: Path) -> None:
     image: Any = scm.variables["image"]
 
     def keep(drawing: Any, name: str) -> None:
-        plots.save(drawing, folder / f"{variant}-{name}.png", resolution=80)
+        shrunk(plots.save(drawing, folder / f"{variant}-{name}.png", resolution=80), 256)
 
     if variant in VARIANTS[:2]:
         for effect, _ in ACTIONS[:2]:
