@@ -305,7 +305,7 @@ def picture(table: Sequence[dict[str, Any]], study: Study, data: Tensor, seeds: 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=10_000, help="generated rows for each distance")
     given = parser.parse_args()
     main(given.seeds, given.steps, given.rows)

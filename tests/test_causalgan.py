@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -350,6 +351,25 @@ def test_labelled_energy_against_its_definition() -> None:
     assert float(labelled_energy(same, first, same, 1 - first, same)) > 1.5
 
 
+def test_whitening_by_other_rows_favours_nobody() -> None:
+    """Rows that whitened themselves have variance one, whatever they are of; the truth would look too varied."""
+    g = torch.Generator().manual_seed(5)
+    real, fresh = torch.randn(2 * 200, 60, generator=g), torch.randn(400, 60, generator=g)
+    one, other, ones = real[:200], real[200:], torch.ones(400, 1)
+
+    def distance(kept: Tensor, white: Callable[[Tensor], Tensor], share: float) -> float:
+        a, b = white(kept), white(share * fresh)
+        return float(labelled_energy(torch.cdist(a, a), ones[:200], torch.cdist(a, b), ones, torch.cdist(b, b)))
+
+    assert distance(one, whitening(one), 0.9) < distance(one, whitening(one), 1.0)  # what is wrong with it
+    assert abs(distance(other, whitening(one), 1.0)) < 0.03 < distance(other, whitening(one), 0.8)
+
+
+def test_rows_that_do_not_vary_are_only_centred() -> None:
+    same = torch.ones(40, 8)
+    assert whitening(same)(2 * same).equal(same)
+
+
 def test_validation_measures_all_images_once() -> None:
     scm, seen = model(), []
 
@@ -360,10 +380,10 @@ def test_validation_measures_all_images_once() -> None:
     game = CausalGAN("x", embed=embed, draws=30, lr=1e-12)
     data = rows(40)
     history = scm.fit(data, data, nodes=["x"], objectives=[game], epochs=1, batch_size=10)
-    assert [len(images) for images in seen] == [30, 30, 30]
+    assert [len(images) for images in seen] == [40, 30, 30]
     real, made, again = (images.flatten(1) for images in seen)
-    assert bool((data["x"][[0, 39]].flatten(1) == real[[0, 29]]).all())  # evenly, from the first to the last
-    apart = torch.cdist(real, real, p=1.0).sum() / (30 * 29)
+    assert bool((data["x"][[0, 39]].flatten(1) == real[[0, 39]]).all())  # evenly, from the first to the last
+    apart = torch.cdist(real, real, p=1.0).sum() / (40 * 39)
     found = history.epochs[0].validation
     assert found["causalgan.spread"] == pytest.approx(float((made - again).abs().sum(1).mean() / apart), rel=1e-4)
     assert set(found) == {"causalgan", "causalgan.spread", "causalgan.accuracy"}

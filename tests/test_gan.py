@@ -436,3 +436,8 @@ def test_softplus_forms_are_the_logarithms() -> None:
     """-log sigmoid(s) = softplus(-s), on which the losses rest."""
     s = torch.linspace(-5, 5, 11, dtype=torch.float64)
     torch.testing.assert_close(softplus(-s), -torch.sigmoid(s).log())
+
+
+def test_a_mere_generator_assumes_nothing_of_an_encoder() -> None:
+    assert "encoder" in GAN().assumption
+    assert GAN(encoder=False).assumption == ""

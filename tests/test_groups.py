@@ -92,6 +92,10 @@ def test_a_huge_loss_leaves_weights_finite():
     started(objective, ROWS)
     next(objective.steps(ROWS))
     assert objective.weights.tolist() == pytest.approx([0, 0, 1])
+    objective.weights = torch.tensor([1.0, 0.0, 0.0])  # none is lost for ever
+    objective.eta = 200.0  # times a difference of log 2, more than the smallest number is away from one
+    next(objective.steps(ROWS))
+    assert objective.weights.tolist() == pytest.approx([0, 0, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize("adjust", [0.0, 1.0])

@@ -80,6 +80,17 @@ def test_the_upper_end_takes_the_variance_there() -> None:
     assert (found.high - found.value) ** 2 == pytest.approx(grown * (found.value - found.low) ** 2, rel=1e-6)
 
 
+def test_samples_with_the_same_values_have_an_interval() -> None:
+    found = rbf_mmd([[0.0], [1.0], [1.0]], [[1.0], [0.0], [1.0]], width=1.0)
+    assert found.value < 0 < found.high <= 2
+    same = rbf_mmd([[1.0]] * 3, [[1.0]] * 4, width=1.0)
+    assert (same.value, same.low, same.high) == pytest.approx((0, 0, 0), abs=1e-9)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        x, y = ((torch.rand(20, 1, generator=g) < 0.5).double() for _ in range(2))
+        assert rbf_mmd(x, y, width=1.0).high <= 2
+
+
 def test_unbiased_where_both_are_equal() -> None:
     values = [rbf_mmd(draws(20, 2, 2 * k), draws(20, 2, 2 * k + 1), width=1.0).value for k in range(300)]
     assert abs(np.mean(values)) < 3 * np.std(values) / math.sqrt(300)

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import causal_controller_runs, causalgan_measures, causalgan_runs, label_classifier, table
 from benchmarks import causalgan as benchmark
+from deepscm.errors import ConfigurationError
 from deepscm.mechanisms import GAN, GumbelMax, Implicit
 from models.celeba import causalgan, controller
 from tests import faces
@@ -58,6 +59,13 @@ def test_a_trained_controller_is_reused_and_stays(root: Path, tmp_path: Path) ->
             assert torch.equal(own, theirs)
     assert any(not torch.equal(value, before[name]) for name, value in scm["image"].state_dict().items())
     assert scm.sample(3, do={"mustache": 1}, seed=0)["mustache"].tolist() == [1, 1, 1]
+
+
+def test_a_controller_of_another_graph_is_refused(root: Path, tmp_path: Path) -> None:
+    causal_controller_runs.trained("G1", tmp_path / "controllers")
+    config = dataclasses.replace(causalgan.variants["cG1-causalgan"], controller=str(tmp_path / "controllers" / "G1"))
+    with pytest.raises(ConfigurationError, match="whose graph is not cG1; give a run"):
+        causalgan.build(config)
 
 
 def test_tables_are_counted_beside_the_game(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -385,3 +385,41 @@ def test_bad_models() -> None:
     with pytest.raises(CapabilityError, match="without noise"):
         of(fixed, "b", given={"a": 1.0})
     assert of(fixed, "b").latent == 1
+
+
+class Pair(nn.Module):
+    """An autoencoder as one module with two methods, and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.drop = nn.Linear(3, 5), nn.Linear(5, 3), nn.Dropout(0.5)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.drop(self.up(z))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.down(self.drop(x))
+
+    def spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.down(x), self.down(x)
+
+
+def test_methods_of_a_module_are_in_evaluation_mode_and_take_its_type() -> None:
+    pair = Pair()
+    made = Decoder(pair.decode, 3, pair.encode)
+    assert not pair.training
+    x = made.decode(made.sample(20)).detach()
+    expected = encoded(made, x)
+    for given in (x.double(), x.numpy(), x.numpy().astype("float64"), x.tolist()):
+        assert encoded(made, given).allclose(expected, atol=1e-6)
+    with pytest.raises(DataError, match="encoder returned tuple"):
+        encoded(Decoder(pair.decode, 3, pair.spread), x)
+
+
+def test_what_is_drawn_for_a_row_does_not_depend_on_its_batch() -> None:
+    scm = SCM(t=Node(Categorical(3), GumbelMax(table=True)), y=Node(Real(), AdditiveNoise(), parents=["t"]))
+    scm.fit({"t": torch.arange(60) % 3, "y": torch.linspace(-1, 1, 60)}, epochs=1)
+    same = {"t": torch.zeros(6, dtype=torch.long), "y": torch.zeros(6)}
+    whole = encoded(of(scm, "y"), same, 500)
+    assert len(whole.unique(dim=0)) == 6
+    assert all(encoded(of(scm, "y"), same, size).equal(whole) for size in (1, 2, 4))

@@ -472,6 +472,8 @@ def test_refusals() -> None:
         ({"latents": z[:, :5]}, DataError, "dimensions"),
         ({"draws": 5}, ConfigurationError, "19"),
         ({"samples": 0}, ConfigurationError, "samples=0"),
+        ({"resamples": 1}, ConfigurationError, "resamples=1"),
+        ({"batch_size": 0}, ConfigurationError, "batch_size=0"),
         ({"judges": {"c": lambda x: x}}, DataError, "judges of c"),
         ({"outcome": "odd"}, ConfigurationError, "outcome"),
         ({"generator": Decoder(lambda z: z, 12), "latents": None, "data": z}, CapabilityError, "encoder"),

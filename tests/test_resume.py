@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from deepscm import SCM, Binary, Image, Node, Real
 from deepscm.errors import TrainingError
-from deepscm.mechanisms import VAE, Empirical, Flow, GumbelMax, LocationScale
+from deepscm.mechanisms import VAE, AdditiveNoise, Empirical, Flow, GumbelMax, LocationScale
 from deepscm.training import resume
 
 EPOCHS = 5
@@ -289,6 +289,27 @@ def test_nodes_that_are_not_fitted_stay_as_they_are_now(tmp_path: Path) -> None:
     scm.fit(data, epochs=4, resume=True, **options)
     assert all(torch.equal(value, now[key]) for key, value in scm["x"].state_dict().items())
     assert not all(torch.equal(value, half[key]) for key, value in scm["y"].state_dict().items())
+
+
+def test_a_network_that_two_mechanisms_share_goes_on(tmp_path: Path) -> None:
+    x = torch.linspace(-2, 2, 128)
+    data = {"x": x, "a": x.sin(), "b": x.cos()}
+
+    def fitted(epochs: list[int], folder: Path) -> tuple[SCM, list[Any]]:
+        torch.manual_seed(0)
+        nodes = {name: Node(Real(), AdditiveNoise(hidden=(8,)), ["x"]) for name in "ab"}
+        scm = SCM({"x": Node(Real(), LocationScale()), **nodes})
+        scm["b"].network[0] = scm["a"].network[0]
+        for until in epochs:
+            history = scm.fit(data, 0.2, nodes=["a"], epochs=until, lr=0.01, folder=folder, resume=True)
+        return scm, [e.validation for e in history.epochs]
+
+    whole, losses = fitted([4], tmp_path / "whole")
+    torch.manual_seed(1)
+    fitted([2], tmp_path / "part")
+    again, gone_on = fitted([4], tmp_path / "part")
+    assert gone_on == losses
+    assert all(torch.equal(value, again["a"].state_dict()[key]) for key, value in whole["a"].state_dict().items())
 
 
 def test_plain_values_come_back(tmp_path: Path) -> None:

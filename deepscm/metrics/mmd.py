@@ -98,8 +98,12 @@ def rbf_mmd(
     pulls = (within_one - across_one, within_other - across_other)
     half = _Z * math.sqrt(sum(4 * float(pull.var()) / len(pull) for pull in pulls))
     biased = value + (1 - float(within_one.mean())) / m + (1 - float(within_other.mean())) / n
-    growth = half**2 / (2 * biased) if half else 0.0
-    return Estimate(value, value - half, value + growth + math.hypot(growth, half), m + n)
+    if biased > 1e-12:
+        growth = half**2 / (2 * biased)
+        high = min(value + growth + math.hypot(growth, half), max(value, 2.0))  # no kernel's distance is beyond 2
+    else:  # two samples with the same values, which say nothing of how the variance grows
+        high = max(value, 2.0) if half else value
+    return Estimate(value, value - half, high, m + n)
 
 
 def _sums(x: Tensor, y: Tensor, width: float, scales: Sequence[float], chunk: int) -> Tensor:

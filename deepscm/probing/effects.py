@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepscm.errors import ConfigurationError, DataError, InterventionError
-from deepscm.probing.generators import LatentGenerator, decoded, place
+from deepscm.probing.generators import LatentGenerator, decoded, owner, place
 from deepscm.probing.linear import Linear
 
 Outcome = Literal["soft", "hard"]
@@ -125,6 +125,9 @@ def judgement(judge: Judge, values: Tensor, outcome: Outcome = "soft", name: str
     Raises:
         DataError: something else than a probability for each.
     """
+    module = owner(judge)
+    if module is not None:
+        module.eval()  # what it says of a value must not depend on the others of its batch
     parts = []
     with torch.no_grad():
         for part in values.split(batch_size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
@@ -84,8 +85,9 @@ class Decoder:
         if latent < 1:
             raise ConfigurationError(f"latent={latent} came; a positive size is expected.")
         for part in (decode, encoder):
-            if isinstance(part, nn.Module):
-                part.eval()
+            module = owner(part)
+            if module is not None:
+                module.eval()
         self.network, self.latent, self.encoder, self.prior = decode, latent, encoder, prior
         self.search, self.device = search or Search(), None if device is None else torch.device(device)
 
@@ -98,7 +100,7 @@ class Decoder:
 
     def decode(self, z: Tensor) -> Tensor:
         """`(N, L)` -> `(N, *shape)`."""
-        return self.network(self._moved(z, self.network)).to(z.device)
+        return self._one(self.network(self._moved(z, self.network)), "decoder").to(z.device)
 
     def encode(self, x: Any) -> Tensor:
         """`(N, *shape)` -> `(N, L)`.
@@ -113,14 +115,24 @@ class Decoder:
         values, encoder = array(x), self.encoder
         if callable(encoder):
             with torch.no_grad():
-                return encoder(self._moved(values, encoder)).to(values.device)
+                return self._one(encoder(self._moved(values, encoder)), "encoder").to(values.device)
         bound = 1.0 if self.prior == "uniform" else None
         starts = self.sample(self.search.starts, self.search.seed)
         return self.search(self.network, self._moved(values, self.network), starts, bound).to(values.device)
 
     def _moved(self, given: Tensor, network: Any) -> Tensor:
-        """What a network is given, where it is."""
-        return given.to(self.device or place(network) or given.device)
+        """What a network is given, where it is and in the type of its weights."""
+        module = owner(network)
+        weight = None if module is None else next((w for w in module.parameters() if w.is_floating_point()), None)
+        return given.to(self.device or place(network) or given.device, given.dtype if weight is None else weight.dtype)
+
+    @staticmethod
+    def _one(found: Any, what: str) -> Tensor:
+        """What a network returned, if that is one tensor."""
+        if not isinstance(found, Tensor):
+            raise DataError(f"the {what} returned {type(found).__name__}; one tensor is expected. Give a function that "
+                            f"picks it, such as {what}=lambda x: network(x)[0] for a mean with a log variance.")
+        return found
 
 
 def array(x: Any) -> Tensor:
@@ -140,6 +152,12 @@ def array(x: Any) -> Tensor:
                         f"variable are for the latents of a model, probing.of ({error}).") from None
 
 
+def owner(network: Any) -> nn.Module | None:
+    """A module, or the module that a method belongs to; None for other functions."""
+    found = network if isinstance(network, nn.Module) else getattr(network, "__self__", None)
+    return found if isinstance(found, nn.Module) else None
+
+
 def place(network: Any) -> torch.device | None:
     """Where the weights of a module, or of the module that a method belongs to, are; None where there are none.
 
@@ -147,10 +165,10 @@ def place(network: Any) -> torch.device | None:
         >>> place(nn.Linear(1, 1)), place(torch.sin)
         (device(type='cpu'), None)
     """
-    owner = network if isinstance(network, nn.Module) else getattr(network, "__self__", None)
-    if not isinstance(owner, nn.Module):
+    module = owner(network)
+    if module is None:
         return None
-    return next((weight.device for weight in (*owner.parameters(), *owner.buffers())), None)
+    return next((weight.device for weight in (*module.parameters(), *module.buffers())), None)
 
 
 def encoded(generator: LatentGenerator, x: Any, batch_size: int = 500) -> Tensor:
@@ -172,14 +190,18 @@ def encoded(generator: LatentGenerator, x: Any, batch_size: int = 500) -> Tensor
     """
     columns = dict(x) if isinstance(x, Mapping) else {"": x}
     given = {name: column if isinstance(column, Tensor) else tensor(column, name) for name, column in columns.items()}
+    if not isinstance(x, Mapping | Tensor):
+        given = {name: column.float() for name, column in given.items()}  # as networks have it
     rows = len(next(iter(given.values())))
     if any(len(column) != rows for column in given.values()):
         raise DataError(f"columns of lengths {({name: len(c) for name, c in given.items()})} came; equal ones are "
                         "expected.")
+    draws = "first" in inspect.signature(generator.encode).parameters  # what it draws for a row depends on its number
     parts = []
     for start in range(0, rows, batch_size):
         cut = {name: column[start : start + batch_size] for name, column in given.items()}
-        made = generator.encode(cut if isinstance(x, Mapping) else cut[""]).detach().cpu().double()
+        more: dict[str, Any] = {"first": start} if draws else {}
+        made = generator.encode(cut if isinstance(x, Mapping) else cut[""], **more).detach().cpu().double()
         size = min(batch_size, rows - start)
         if made.shape != (size, generator.latent) or not bool(torch.isfinite(made).all()):
             raise DataError(f"the encoder returned shape {tuple(made.shape)}, {int((~torch.isfinite(made)).sum())} of "

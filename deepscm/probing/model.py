@@ -76,12 +76,13 @@ class ModelLatents:
             return parents | {self.node: assignment.mechanism(noise[self.node], assignment.pick(parents))}
         return self.scm.predict(Record(noise, {}, len(z), None, Info({})), replay=True, grad=True)
 
-    def encode(self, x: Any) -> Tensor:
+    def encode(self, x: Any, first: int = 0) -> Tensor:
         """Values -> `(N, L)` float32; the mean where the encoder is a distribution.
 
         Args:
             x: `(N, *shape)` of the node where its causes are given or where it has none; else values by variable, of
                 the node and of all its causes.
+            first: number of the first row, which decides what is drawn for it.
 
         Raises:
             CapabilityError: a mechanism that cannot abduct.
@@ -98,13 +99,14 @@ class ModelLatents:
                             f"variable, {{'{self.node}': ..., '{lacking[0]}': ...}}, or fix its parents with "
                             "probing.of(..., given={...}).")
         with torch.no_grad():
-            return torch.stack([self._abducted(values, rows, seed) for seed in range(self.draws)]).mean(0)
+            numbers = range(first, first + rows)
+            return torch.stack([self._abducted(values, numbers, seed) for seed in range(self.draws)]).mean(0)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _abducted(self, values: Mapping[str, Tensor], rows: int, seed: int) -> Tensor:
+    def _abducted(self, values: Mapping[str, Tensor], rows: range, seed: int) -> Tensor:
         """One draw of the noise behind values, with a VAE's latents at their mean."""
-        source, noise = Streams.of(seed, range(rows), self.scm.device), self._empty()
+        source, noise = Streams.of(seed, rows, self.scm.device), self._empty()
         for name in {part.node for part in self.parts}:
             assignment = self.scm.place(name).assignment
             require_abduction(name, assignment.mechanism)

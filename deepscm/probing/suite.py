@@ -59,7 +59,7 @@ def probe(
         alphas: of the curves.
         samples: latents of the prior, k.
         draws: of each null.
-        resamples: parts of the labelled rows that are left out in turn, for the intervals; 0 for none.
+        resamples: parts of the labelled rows that are left out in turn, for the intervals, two or more; 0 for none.
         penalty, soft: as for `fit`.
         outcome: "soft" or "hard", as for `gite`.
         check: test the assumptions too.
@@ -67,13 +67,15 @@ def probe(
         batch_size: values that are encoded or decoded at a time.
 
     Returns:
-        The report. A direction is what the paper's rule reads, `reasons` beside it is why not to believe it.
+        The report, which `.markdown()` prints, `.frame()` hands to pandas and `.figure()` draws. A direction is what
+        the paper's rule reads, `reasons` beside it is why not to believe it.
 
     Raises:
         DataError: fewer than two attributes, labels that cannot be used (see `fit`), both or neither of `data` and
             `latents`, judges of something else.
         InterventionError: an alpha that is not positive.
-        ConfigurationError: fewer than 19 draws, which cannot reach a p-value of 0.05; fewer than two samples.
+        ConfigurationError: fewer than 19 draws, which cannot reach a p-value of 0.05; fewer than two samples;
+            one part of the rows.
         CapabilityError: `data` for a generator without an encoder.
     """
     names = tuple(attributes)
@@ -84,6 +86,9 @@ def probe(
                                  f"{LEVEL}.")
     if samples < 2:
         raise ConfigurationError(f"samples={samples} came; at least 2 latents of the prior are expected.")
+    if resamples < 0 or resamples == 1 or batch_size < 1:
+        raise ConfigurationError(f"resamples={resamples} and batch_size={batch_size} came; 0 or at least 2 parts of "
+                                 "the rows, and at least 1 value at a time, are expected.")
     alphas = tuple(positive(a) for a in alphas)
     positive(alpha)
     known(judges or {}, names)

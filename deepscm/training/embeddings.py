@@ -44,7 +44,8 @@ def whitening(rows: Tensor, floor: float = 1e-3) -> Callable[[Tensor], Tensor]:
 
     In raw embeddings, coarse features drown fine ones: of a face's generator, the second epoch's grey noise of the
     right colours came closer to photographs than any later epoch's faces. Photographs hardly vary in the directions of
-    such noise, so after whitening it counts.
+    such noise, so after whitening it counts. Rows that are compared must not be those that were whitened by: these have
+    variance one by construction, and others a little more, which would favour samples that vary too little.
 
     Args:
         rows: embeddings of real images.
@@ -56,10 +57,10 @@ def whitening(rows: Tensor, floor: float = 1e-3) -> Callable[[Tensor], Tensor]:
         True
     """
     centre = rows.mean(0)
-    if len(rows) < 2:
-        return lambda given: given - centre  # one row varies in no direction
     off = (rows - centre).double()
+    if len(rows) < 2 or not bool((off != 0).any()):
+        return lambda given: given - centre.to(given)  # there is no direction in which these rows vary
     variances, directions = torch.linalg.eigh(off.T @ off / (len(rows) - 1))
     least = (floor * variances.mean()).clamp(min=torch.finfo(torch.float32).tiny)
     turn = (directions / variances.clamp(min=least).sqrt()).to(rows)
-    return lambda given: (given - centre) @ turn
+    return lambda given: (given - centre.to(given)) @ turn.to(given)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from deepscm.errors import TrainingError
@@ -21,7 +22,6 @@ from deepscm.training import state
 from deepscm.training.batches import Batches, Source, derive, source, split
 from deepscm.training.history import History
 from deepscm.training.isolation import isolated, quiet, seed_all
-from deepscm.training.keeper import snapshot
 from deepscm.training.objectives import Likelihood, Objective, claim, trainable
 from deepscm.training.preparation import frozen, prepare
 from deepscm.training.settings import Settings
@@ -253,9 +253,11 @@ def continued(run: Any, folder: Path, resume: bool) -> None:
     found = files.read(folder)
     if found is None:
         return
-    trained = {id(run.scm[name]) for name in (*run.history.prepared, *(n for o in run.objectives for n in o.nodes))}
-    others = [run.scm[name] for name in run.scm.graph.nodes if id(run.scm[name]) not in trained]
-    kept = snapshot(others)
+    nodes = (*run.history.prepared, *(name for objective in run.objectives for name in objective.nodes))
+    trained = [*(run.scm[name] for name in nodes), *(part for o in run.objectives for part in o.attached())]
+    moving = {id(value) for module in trained for value in module.state_dict(keep_vars=True).values()}
+    # By tensor, since mechanisms may share networks, and not all that a model has belongs to a node.
+    kept = {key: value.detach().clone() for key, value in run.scm.state_dict(keep_vars=True).items()
+            if isinstance(value, Tensor) and id(value) not in moving}
     state.adopt(run, *found)
-    for mechanism, weights in zip(others, kept, strict=True):
-        mechanism.load_state_dict(weights)  # the stored run has them as they were then
+    run.scm.load_state_dict(kept, strict=False)  # the stored run has them as they were then

@@ -136,8 +136,9 @@ class GroupDRO(Objective):
         losses, there = self._means(rows, batch[self.group].long())
         if self.weighting == "robust":
             raised = losses.detach() + self.adjust / self.counts.to(losses).sqrt()
-            # Through logarithms, so that a huge loss makes a weight of one and not NaN.
-            self.weights = (self.weights.log() + self.eta * raised * there).softmax(0)
+            # Through logarithms, so that a huge loss makes a weight of one and not NaN; none is lost for ever.
+            least = torch.finfo(self.weights.dtype).tiny
+            self.weights = (self.weights.clamp(min=least).log() + self.eta * raised * there).softmax(0)
         yield self.adam, (self.weights * losses).sum()
 
     def _logits(self, batch: Batch) -> Tensor:

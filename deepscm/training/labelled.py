@@ -44,7 +44,7 @@ class Labelled(Encoded):
         node: the image.
         labels: where labels of generated images come from, "model" (one walk over the graph) or "data" (the batch).
         jitter: each label that the generator is given is moved by up to so much towards 0.5, which it never reaches.
-        draws: images in a validation.
+        draws: images in a validation; of real ones twice as many, half of which whiten the others.
         collapse: `spread` below which images count as collapsed, in three validations in a row. None: never.
         embed, name: as for `deepscm.training.adversarial.Encoded`.
 
@@ -125,18 +125,20 @@ class Labelled(Encoded):
         return network.to(self.mechanism.unit).to(**_LAST)
 
     def examine(self, batches: Source) -> None:
-        """Embed validation images, evenly thinned out, and measure the distances among them, raw and whitened."""
+        """Embed validation images, evenly thinned out: one half whitens, the distances among the other are kept."""
         columns = gather(batches, STREAM_ROWS)
         rows = len(columns[self.node])
-        chosen = torch.linspace(0, rows - 1, min(self.draws, rows)).round().long()
+        chosen = torch.linspace(0, rows - 1, min(2 * self.draws, rows)).round().long()
         family = {name: columns[name][chosen] for name in (self.node, *self.links.values())}
         real = numbers(self.scm, family)
         with torch.no_grad():
-            found = self.embed(real[self.node])
+            found = torch.cat([self.embed(part) for part in real[self.node].split(500)])
             self.typical = float(torch.cdist(found, found, p=1.0).sum()) / max(len(found) * (len(found) - 1), 1)
-            white = whitening(found)
-            found = white(found)
-            self.seen = white, found, self.told(real), torch.cdist(found, found)
+            order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).to(found.device)
+            one, other = order.tensor_split(2) if len(order) > 3 else (order, order)
+            white = whitening(found[one])
+            kept = white(found[other])
+            self.seen = white, kept, self.told(real)[other], torch.cdist(kept, kept)
 
     # -- labels and images --------------------------------------------------------------------------------------------
 
@@ -169,7 +171,8 @@ class Labelled(Encoded):
         """Distance, spread and accuracy; computed once a validation."""
         if self.scores is None:
             assert self.seen is not None
-            white, real, truth, within = self.seen
+            white = self.seen[0]
+            real, truth, within = (found.to(self.mechanism.unit) for found in self.seen[1:])  # wherever training moved
             labels = self.drawn(truth, self.draws)
             pairs = [torch.cat([self.paint(part) for part in labels.split(250)]) for _ in range(2)]
             made, again = (self.embed(self.mechanism.unscaled(images)) for images in pairs)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from deepscm import SCM, Image, Node
 from deepscm.data.parts import Parts
+from deepscm.errors import ConfigurationError
 from models.celeba import controller
 from models.celeba.controller import GRAPHS, Graph
 
@@ -112,6 +113,10 @@ def build(config: Config = variants["cG1-causalgan"]) -> SCM:
     kind: Literal["implicit", "table"] = "implicit" if config.method == "joint" else "table"
     labels = SCM.load(config.controller) if config.controller else controller.build(
         controller.Config(config.graph, kind))
+    wired = {name: tuple(labels.graph.parents(name)) if name in labels.graph.nodes else None for name in NAMES}
+    if wired != {name: tuple(causes) for name, causes in controller.GRAPHS[config.graph].items()}:
+        raise ConfigurationError(f"controller={config.controller} came, whose graph is not {config.graph}; give a run "
+                                 f"of models.celeba.controller with --variant {config.graph}.")
     make = GAN.causalbegan if config.method == "causalbegan" else GAN.causalgan
     image = Node(Image(3, config.size, config.size, low=0, high=255), make(size=config.size, width=config.width), NAMES)
     return SCM({**labels.nodes, "image": image})
