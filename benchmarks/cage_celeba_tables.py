@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks import cage_published as published
-from benchmarks.cage_reports import Answers, wilson
+from benchmarks.cage_reports import Answers, decided
 from benchmarks.reports import flat
 from deepscm import SCM, metrics, probing
 from deepscm.probing import baselines
@@ -51,11 +51,6 @@ def directions(
     return rows
 
 
-def decided(delta: metrics.Estimate) -> str:
-    """A direction where the interval leaves 0 out."""
-    return "none" if delta.low <= 0 <= delta.high else "->" if delta.value > 0 else "<-"
-
-
 def accuracy(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """How many pairs each method reads as the prior does, or as is known of the generator, ours and published."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -74,9 +69,9 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for (generator, method, against), cell in found.items():
         right, pairs = len(cell["right"]), len(cell["pairs"])
-        low, high = wilson(right, pairs)
+        share = metrics.proportion(right / pairs, pairs)
         table.append({"generator": generator, "method": method, "against": against, "pairs": pairs, "right": right,
-                      "share": right / pairs, "low": low, "high": high})
+                      "share": share.value, "low": share.low, "high": share.high})
     return table
 
 

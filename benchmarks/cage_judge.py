@@ -15,13 +15,12 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from benchmarks.label_classifier import matrix, taught
 from deepscm import atomic
 from deepscm.data import celeba as faces
 from deepscm.nn.stack import stack
 from deepscm.nn.trunks import COMPACT
 from deepscm.probing.classifiers import area
-from deepscm.training.anticausal import warmed
-from deepscm.training.sampling import Augment
 
 SIZE, EPOCHS, BATCH = 32, 4, 128
 LEFT_OUT = (0,)  # the pack that is for latent classifiers
@@ -53,22 +52,9 @@ class Judge(nn.Module):
 def train(names: Sequence[str], columns: Mapping[str, Any], seed: int = 0) -> Judge:
     """A judge trained with AdamW on flipped and shifted images."""
     torch.manual_seed(seed)
-    images, labels = torch.as_tensor(np.asarray(columns["image"])), matrix(names, columns)
-    made, augment, draws = Judge(names), Augment(flip=0.5, shift=2), torch.Generator().manual_seed(seed)
-    steps = EPOCHS * -(-len(images) // BATCH)
-    optimiser = torch.optim.AdamW(made.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmed(step / steps))
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(images), generator=draws).split(BATCH):
-            if len(rows) < 2:
-                continue
-            moved = augment.apply(images[rows], augment.draw(len(rows), draws))
-            loss = nn.functional.binary_cross_entropy_with_logits(made(moved), labels[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    return made.eval()
+    images = torch.as_tensor(np.asarray(columns["image"]))
+    return taught(Judge(names), images, matrix(columns, names), epochs=EPOCHS, steps=EPOCHS * -(-len(images) // BATCH),
+                  shift=2, batch=BATCH, seed=seed)
 
 
 def judge(names: Sequence[str], folder: Path) -> Judge:
@@ -89,15 +75,10 @@ def quality(model: Judge) -> list[dict[str, Any]]:
     """How well it tells each attribute in validation."""
     columns = faces.load("validation", attributes=model.names, size=SIZE).columns
     logits = torch.cat([model(torch.as_tensor(part)) for part in np.array_split(np.asarray(columns["image"]), 10)])
-    labels = matrix(model.names, columns).double()
+    labels = matrix(columns, model.names).double()
     rows = []
     for k, name in enumerate(model.names):
         found = area(logits[:, k].double(), labels[:, k])
         rows.append({"attribute": name, "prevalence": float(labels[:, k].mean()), "AUC": found.value,
                      "± AUC": found.half, "mean probability": float(torch.sigmoid(logits[:, k]).mean())})
     return rows
-
-
-def matrix(names: Sequence[str], columns: Mapping[str, Any]) -> Tensor:
-    """The labels of some rows, float `(N, K)`."""
-    return torch.stack([torch.as_tensor(np.asarray(columns[name])).float() for name in names], 1)

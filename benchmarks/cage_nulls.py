@@ -23,7 +23,7 @@ from benchmarks.table import RESULTS, publish
 from deepscm import probing
 from deepscm.probing.logistic import logistic
 from deepscm.probing.nulls import Null, permuted, random_directions
-from deepscm.probing.pairs import Scored, gates
+from deepscm.probing.pairs import Scored, deltas, gates
 from deepscm.probing.prediction import gaussian
 
 ALPHAS = (0.5, 1.0, 3.0)
@@ -79,7 +79,7 @@ def tried(setting: Setting, draws: int, samples: int, runs: Path = RUNS, steps: 
     kinds = [_kinds(rows, y.double(), prior, setting.penalty, draws, seed) for seed, y in enumerate(labels)]
     (cause, causes), (effect, effects) = kinds
     for alpha in ALPHAS:
-        gate, delta = float(gates(cause, effect, alpha, "soft")), float(_delta(cause, effect, alpha))
+        gate, delta = float(gates(cause, effect, alpha, "soft")), float(deltas(cause, effect, alpha, "soft"))
         row: Row = {
             **dataclasses.asdict(setting), "alpha": alpha, "GATE": gate, "delta tau": delta,
             "predicted": float(gaussian(cause.linear, effect.linear, alpha)),
@@ -90,7 +90,7 @@ def tried(setting: Setting, draws: int, samples: int, runs: Path = RUNS, steps: 
         for kind in causes:
             for what, one, other in (("mixture", causes[kind], effect), ("mean", cause, effects[kind]),
                                      ("both", causes[kind], effects[kind])):
-                draw = _delta(one, other, alpha)
+                draw = deltas(one, other, alpha, "soft")
                 row[f"delta: p {kind}, {what}"] = Null.of(kind, draw, delta).p
                 row[f"delta: p {kind}, {what}, one-sided"] = one_sided(draw, delta)
         yield row
@@ -116,10 +116,6 @@ def _kinds(
     return Scored.of(linear, prior), {
         "random": Scored.of(random_directions(linear, draws, seed), prior),
         "permuted": Scored.of(permuted(rows, y, draws, penalty=penalty, seed=10 + seed), prior)}
-
-
-def _delta(one: Scored, other: Scored, alpha: float) -> Tensor:
-    return gates(one, other, alpha, "soft").abs() - gates(other, one, alpha, "soft").abs()
 
 
 def main(draws: int, samples: int, steps: int = STEPS, folder: Path = RESULTS / "cage_toy", runs: Path = RUNS) -> None:

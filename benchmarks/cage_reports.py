@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as Picture
-
-from benchmarks.reports import columns, flat
+from benchmarks.reports import columns, flat, shrunk
 from benchmarks.table import publish
-from deepscm import atomic, plots, probing
+from deepscm import atomic, metrics, plots, probing
 from deepscm.errors import DataError
 from deepscm.probing import baselines
 
@@ -113,19 +110,6 @@ class Answers:
         return self.known[key]
 
 
-def wilson(hits: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927).
-
-    Example:
-        >>> [round(x, 3) for x in wilson(2, 8)]
-        [0.071, 0.591]
-    """
-    centre, spread = hits + z**2 / 2, z * math.sqrt(hits * (n - hits) / n + z**2 / 4)
-    return (centre - spread) / (n + z**2), (centre + spread) / (n + z**2)
-
-
-def shrunk(path: Path, colours: int = 256) -> None:
-    """Write a picture again with fewer colours, at about a third of its bytes."""
-    with Picture.open(path) as picture:
-        small = picture.convert("RGB").quantize(colours)
-    small.save(path, optimize=True)
+def decided(delta: metrics.Estimate) -> str:
+    """The reading of a score with an interval; none too where there is no interval."""
+    return "->" if delta.low > 0 else "<-" if delta.high < 0 else "none"

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cage_flows import RUNS
+from benchmarks.cage_reports import decided
 from benchmarks.random_scms import random_scm
 from benchmarks.table import RESULTS, publish
 from deepscm import SCM, Node, Real, atomic, metrics, probing
@@ -147,11 +148,6 @@ def _case(
         {name: sign * float(np.sign(value)) for name, value in scores.items()},
         (first.gate.value, second.gate.value),
         (max(null.p for null in first.nulls.values()), max(null.p for null in second.nulls.values())))
-
-
-def decided(delta: metrics.Estimate) -> str:
-    """The reading of a score with an interval; none too where there is no interval."""
-    return "->" if delta.low > 0 else "<-" if delta.high < 0 else "none"
 
 
 def share(chosen: Sequence[Case], hit: Callable[[Case], bool]) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image as Picture
 
 from benchmarks import causaldiffae_measures as measures
 from benchmarks import causaldiffae_published as published
@@ -169,7 +168,7 @@ def guidance(budget: Budget) -> None:
             do = {label: value[:12] for label, value in worlds[one].items()}
             _, pictures = measures.sweep(name, scm, judge, few, do, SWEEP)
             true = SETS[name].model.truth()(few, do)["image"]
-            sheet([few["image"], *pictures, true], budget.publish / f"guidance-{name}.png")
+            reports.tiles([few["image"], *pictures, true], budget.publish / f"guidance-{name}.png")
             grid = [{one: a, other: b} for a in WEIGHTS for b in WEIGHTS]
             return measures.sweep(name, scm, judge, rows, worlds[one] | worlds[other], grid)[0]
 
@@ -189,22 +188,10 @@ def pictures(budget: Budget) -> None:
         worlds = list(moved(rows, SETS[name].labels).values())
         made = measures.answers(trained(name, "causaldiffae", budget.folder)[0], rows, worlds)
         true = [SETS[name].model.truth()(rows, do)["image"] for do in worlds]
-        sheet([rows["image"], *(line for pair in zip(made, true, strict=True) for line in pair)], path)
+        reports.tiles([rows["image"], *(line for pair in zip(made, true, strict=True) for line in pair)], path)
 
 
 PIECES = {piece.__name__: piece for piece in (effects, dci, pictures, inversion, guidance, supervision)}
-
-
-def sheet(lines: Sequence[Any], path: Path, scale: int = 2) -> None:
-    """Pictures `(N, C, H, W)` of each line beside each other, the lines below each other, as a PNG."""
-    whole = np.concatenate([np.concatenate(list(np.asarray(line)), 2) for line in lines], 1)
-    pixels = whole.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-    picture = Picture.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = picture.resize((scale * picture.width, scale * picture.height))
-    if picture.mode == "RGB":  # grey pictures have no more than 256 levels anyway
-        picture = picture.quantize(256)
-    picture.save(path, optimize=True)
 
 
 def epochs(budget: Budget) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmarks import causalgan_measures as measures
 from benchmarks import reports, table
-from benchmarks.cage_reports import shrunk
 from benchmarks.causal_controller import ACTIONS
 from benchmarks.causalgan_runs import FOLDER, VARIANTS, judge, photographs, trained
 from benchmarks.label_classifier import AMONG, Judge
@@ -136,7 +135,7 @@ def pictures(variant: str, scm: SCM, folder: Path) -> None:
     image: Any = scm.variables["image"]
 
     def keep(drawing: Any, name: str) -> None:
-        shrunk(plots.save(drawing, folder / f"{variant}-{name}.png", resolution=80), 256)
+        reports.shrunk(plots.save(drawing, folder / f"{variant}-{name}.png", resolution=80), 256)
 
     if variant in VARIANTS[:2]:
         for effect, _ in ACTIONS[:2]:

@@ -6,9 +6,9 @@ mustache by the rest of the face, and would see none on a woman, whatever is pai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ NAMES = tuple(GRAPHS["cG1"])
 #: and three are bald; of 16,778 men 97 wear lipstick.
 AMONG = {"mustache": 1, "bald": 1, "wearing_lipstick": 0}
 EPOCHS = 8
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Judge(nn.Module):
@@ -68,27 +69,45 @@ def train(columns: Mapping[str, Any], size: int, epochs: int | None = None, seed
     """A judge trained with AdamW on flipped and shifted images, each label's two classes counting alike."""
     torch.manual_seed(seed)
     images, labels = torch.as_tensor(np.asarray(columns["image"])), matrix(columns)
-    counts, judge, augment = weights(labels), Judge(size), Augment(flip=0.5, shift=size // 16)
-    steps = (epochs or EPOCHS) * max(1, len(images) // 128)
-    optimiser = torch.optim.AdamW(judge.parameters(), 2e-3)
+    rounds = epochs or EPOCHS
+    return taught(Judge(size), images, labels, weights(labels), epochs=rounds,
+                  steps=rounds * max(1, len(images) // 128), shift=size // 16, seed=seed)
+
+
+def taught(
+    network: Network, images: Tensor, labels: Tensor, counts: Tensor | None = None, *, epochs: int, steps: int,
+    shift: int, batch: int = 128, seed: int = 0,
+) -> Network:
+    """A network that gives logits of several labels, trained with AdamW on flipped and shifted images.
+
+    Args:
+        network: `(N, C, H, W)` -> `(N, K)`.
+        images, labels: `(N, C, H, W)` and `(N, K)`.
+        counts: how much each label of each row counts, `(N, K)`; alike by default.
+        epochs, batch, seed: of the training.
+        steps: over which the learning rate falls.
+        shift: by how many pixels at most.
+    """
+    augment, draws = Augment(flip=0.5, shift=shift), torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmed(step / steps))
-    draws = torch.Generator().manual_seed(seed)
-    for _ in range(epochs or EPOCHS):
-        for rows in torch.randperm(len(images), generator=draws).split(128):
+    for _ in range(epochs):
+        for rows in torch.randperm(len(images), generator=draws).split(batch):
             if len(rows) < 2:
                 continue
             moved = augment.apply(images[rows], augment.draw(len(rows), draws))
-            losses = nn.functional.binary_cross_entropy_with_logits(judge(moved), labels[rows], counts[rows])
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                network(moved), labels[rows], None if counts is None else counts[rows])
             optimiser.zero_grad()
-            losses.backward()
+            loss.backward()
             optimiser.step()
             schedule.step()
-    return judge.eval()
+    return network.eval()
 
 
-def matrix(columns: Mapping[str, Any]) -> Tensor:
-    """The nine labels of some rows, float `(N, 9)`."""
-    return torch.stack([torch.as_tensor(np.asarray(columns[name])).float() for name in NAMES], 1)
+def matrix(columns: Mapping[str, Any], names: Sequence[str] = NAMES) -> Tensor:
+    """The labels of some rows, float `(N, K)`; the nine by default."""
+    return torch.stack([torch.as_tensor(np.asarray(columns[name])).float() for name in names], 1)
 
 
 def judge(folder: Path, size: int, columns: Any) -> Judge:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image as Picture
 
@@ -86,14 +87,28 @@ def sheet(report: Report, causes: Sequence[str], path: Path) -> None:
     """Factual, its reconstructions after 1 and all cycles, and each intervention: one column an image."""
     cycles = torch.as_tensor(report.pictures["cycles"])
     lines = [cycles[0], cycles[1], cycles[-1], *(torch.as_tensor(report.pictures[do]["image"]) for do in causes)]
-    whole = torch.cat([torch.cat(list(line), 2) for line in lines], 1)
-    pixels = whole.round().clamp(0, 255).byte().movedim(0, -1).numpy()
+    tiles(lines, path)
+
+
+def tiles(lines: Sequence[Any], path: Path, scale: int = 2) -> None:
+    """Pictures `(N, C, H, W)` of each line beside each other, the lines below each other, as a PNG."""
+    whole = np.concatenate([np.concatenate(list(np.asarray(line)), 2) for line in lines], 1)
+    pixels = whole.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     picture = Picture.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((2 * whole.shape[2], 2 * whole.shape[1])).save(path, optimize=True)
+    picture.resize((scale * picture.width, scale * picture.height)).save(path, optimize=True)
+    if picture.mode == "RGB":  # grey pictures have no more than 256 levels anyway
+        shrunk(path)
 
 
 def keep(report: Report, folder: Path, name: str) -> None:
     """The whole report as Markdown and JSON."""
     atomic.publish(folder / f"{name}.md", report.markdown().encode())
     atomic.publish(folder / f"{name}.json", json.dumps(report.json(), indent=1).encode())
+
+
+def shrunk(path: Path, colours: int = 256) -> None:
+    """Write a picture again with fewer colours, at about a third of its bytes."""
+    with Picture.open(path) as picture:
+        small = picture.convert("RGB").quantize(colours)
+    small.save(path, optimize=True)

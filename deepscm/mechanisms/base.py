@@ -44,7 +44,7 @@ class Mechanism(Described, nn.Module, abc.ABC):
 
     abduction: Abduction = "none"
     density: Density = "none"
-    assumption: ClassVar[str] = ""
+    assumption: str = ""
     residual: ClassVar[tuple[str, ...]] = ()
     variable: Variable
     parents: dict[str, Variable]

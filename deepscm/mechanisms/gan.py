@@ -96,7 +96,7 @@ class GAN(Mechanism):
         self.source, self.logits = noise, logits
         self.abduction = "none" if encoder is False else "amortised"
         if encoder is False:
-            self.assumption = ""  # type: ignore[misc]  # of counterfactual answers, of which there are none
+            self.assumption = ""  # of counterfactual answers, of which there are none
         self.tables = None if generator is None else (tuple(encoder or ()), tuple(generator))
         self.canvas_size = None if canvas is None else (canvas[0], canvas[1])
 

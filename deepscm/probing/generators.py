@@ -38,6 +38,9 @@ class LatentGenerator(Protocol):
     def encode(self, x: Any) -> Tensor:
         """`(N, *shape)` -> `(N, L)`; the mean where the encoder is a distribution.
 
+        An `encode` that draws takes `first` too, the number of the first row: values come some at a time, and what is
+        drawn for a row must not depend on its batch.
+
         Raises:
             CapabilityError: there is no encoder.
         """

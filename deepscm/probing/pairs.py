@@ -143,8 +143,8 @@ def compared(
     found = abs(forward.gate.value) - abs(backward.gate.value)
     nulls = {}
     for kind in one.nulls:
-        replaced = (_delta(one.nulls[kind], other.fitted, alpha, outcome),
-                    _delta(one.fitted, other.nulls[kind], alpha, outcome))
+        replaced = (deltas(one.nulls[kind], other.fitted, alpha, outcome),
+                    deltas(one.fitted, other.nulls[kind], alpha, outcome))
         nulls[kind] = max((Null.of(kind, draws, found) for draws in replaced), key=lambda null: null.p)
     a, b = one.fitted.linear, other.fitted.linear
     direction = "none"
@@ -199,14 +199,15 @@ def _effect(cause: Side, effect: Side, alpha: float, outcome: Outcome, rows: int
     return Effect(cause.name, effect.name, _interval(found, draws, rows), nulls)
 
 
-def _delta(one: Scored, other: Scored, alpha: float, outcome: Outcome) -> Tensor:
+def deltas(one: Scored, other: Scored, alpha: float, outcome: Outcome) -> Tensor:
+    """`|GATE of one on other| - |GATE of other on one|` of many classifiers, `(R,)`; a single one pairs with all."""
     return gates(one, other, alpha, outcome).abs() - gates(other, one, alpha, outcome).abs()
 
 
 def _without(one: Side, other: Side, alpha: float, outcome: Outcome) -> Tensor | None:
     if one.without is None or other.without is None:
         return None
-    return _delta(one.without, other.without, alpha, outcome)
+    return deltas(one.without, other.without, alpha, outcome)
 
 
 def _interval(value: float, without: Tensor | None, rows: int) -> Estimate:
